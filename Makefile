@@ -1,0 +1,48 @@
+# Every result of this project comes from a target of this file. `make` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+# Where encoders are fetched to.
+export SCALA_CACHE ?= $(CURDIR)/.cache
+
+# Options of `make demo`, for example: GLUE_DIR=/data/glue TASK=mrpc SEEDS="0 1 2" make demo
+TASK   ?= acceptability
+OUT    ?= runs/demo
+DEMO_OPTIONS = --task $(TASK) --out $(OUT) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(MODEL),--model $(MODEL)) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(TRAIN_EXAMPLES),--train-examples $(TRAIN_EXAMPLES))
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo defaults test lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
+
+env: $(READY)  ## make the environment in .venv, with the versions of constraints.txt
+
+# torch first and alone, pinned: a later package must not pull in another build of it. The two peers' optimizers are references
+# in the tests only; without their dependencies, since nothing else of them is used.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm torch_optimizer pytorch_ranger
+	touch $@
+
+demo: $(READY)  ## adapt a real encoder three ways and show who won (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
+	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)
+
+test: $(READY)  ## the whole test suite
+	@$(PY) -m paper_repro.encoders bert-tiny
+	$(PY) -m pytest -n 2
+
+lint: $(READY)  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:  ## remove the environment, fetched encoders and caches; results in runs/ stay
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
