@@ -1,0 +1,204 @@
+"""The sequential game min_x max_y f(x, y): who moves when.
+
+Before the delay t_s the leader moves alone, on the clean loss. From t_s on the follower answers first, and the leader moves on
+the loss under the follower's noise. The same object moves the weights of a toy problem and of a transformer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from scala.adversary import Adversary, Objective
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss or gradient is NaN or infinite; raised before the leader moves, so the weights are still those of before."""
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What happened when a loss was played for; tensors are detached scalars, and reading one waits for its device.
+
+    Attributes:
+        follower_moved: whether the noise was there.
+        loss: the loss the leader descends.
+        loss_rise: objective(y_K) - objective(y_0), what the ascent gained; None in a plain round.
+        radius: mean radius omega_i over the samples; None in a plain round.
+        noise_norm: mean ||y_i||; None in a plain round.
+        still: share of samples whose noise is zero (no usable gradient); None in a plain round.
+    """
+
+    follower_moved: bool
+    loss: Tensor
+    loss_rise: Tensor | None = None
+    radius: Tensor | None = None
+    noise_norm: Tensor | None = None
+    still: Tensor | None = None
+
+
+class Game:
+    """Leader and follower, and the round they are in.
+
+    Attributes:
+        rounds: t, rounds finished: leader's steps taken.
+        gradient_evaluations: gradients of one sample's loss evaluated so far, by both players: a batch of B costs B in a
+            plain round, (K + 1) B with a follower, (K + 2) B when the clean loss is kept beside the adversarial one.
+        report: the `RoundReport` of the last loss played for.
+    """
+
+    def __init__(
+        self,
+        leader: Optimizer,
+        adversary: Adversary | None = None,
+        *,
+        delay: int = 0,
+        adversarial_weight: float | None = None,
+    ) -> None:
+        """Set up the game.
+
+        Args:
+            leader: any torch optimizer over the weights x.
+            adversary: the follower; None: the leader plays alone for ever.
+            delay: t_s >= 0, the first round the follower takes part in, counted from 0.
+            adversarial_weight: None: the leader descends f(x, y_K) alone. lambda > 0: f(x, 0) + lambda f(x, y_K).
+
+        Raises:
+            ValueError: delay or adversarial_weight out of range.
+        """
+        if isinstance(delay, bool) or not isinstance(delay, int) or delay < 0:
+            raise ValueError(f"the delay t_s must be a whole number of rounds >= 0, got {delay!r}")
+        if adversarial_weight is not None and not 0 < adversarial_weight < float("inf"):
+            raise ValueError(
+                f"adversarial_weight must be positive and finite, got {adversarial_weight}; for none play without a follower"
+            )
+        self.leader = leader
+        self.adversary = adversary
+        self.delay = delay
+        self.adversarial_weight = adversarial_weight
+        self.rounds = 0
+        self.gradient_evaluations = 0
+        self.report: RoundReport | None = None
+
+    @property
+    def follower_moves(self) -> bool:
+        """Whether the follower takes part in the present round."""
+        return self.adversary is not None and self.rounds >= self.delay
+
+    def loss(
+        self,
+        objective: Objective,
+        at: Tensor,
+        mask: Tensor | None = None,
+        keys: Sequence[int] | Tensor | None = None,
+        *,
+        ascent_objective: Objective | None = None,
+        loss_scale: float = 1.0,
+    ) -> Tensor:
+        """Let the follower answer if it is its time, and return the loss for the leader to differentiate.
+
+        May be called several times a round, once a micro-batch, when gradients are accumulated.
+
+        Args:
+            objective: objective(noise) -> scalar loss of the batch; noise None means no noise.
+            at: the points the noise is added to, [B, ...]; they say how many samples there are and how big noise may be.
+            mask: which entries of `at` exist, see `Ball.around`.
+            keys: one integer a sample, for a warm start.
+            ascent_objective: the follower's view of the same objective, if it must differ (outside DDP's wrapper).
+            loss_scale: see `Adversary.respond`.
+
+        Raises:
+            NonFiniteLoss: the loss is NaN or infinite.
+        """
+        samples = at.shape[0]
+        self.gradient_evaluations += samples
+        if not self.follower_moves:
+            loss = objective(None)
+            self.report = RoundReport(follower_moved=False, loss=loss.detach())
+        else:
+            assert self.adversary is not None
+            with frozen(self.leader):
+                response = self.adversary.respond(ascent_objective or objective, at, mask, keys, loss_scale)
+            adversarial = objective(response.noise)
+            loss = adversarial
+            self.gradient_evaluations += response.gradients
+            if self.adversarial_weight is not None:
+                loss = objective(None) + self.adversarial_weight * adversarial
+                self.gradient_evaluations += samples
+            sizes = response.ball.sizes(response.noise)
+            self.report = RoundReport(
+                follower_moved=True,
+                loss=loss.detach(),
+                loss_rise=adversarial.detach() - response.start_loss,
+                radius=response.ball.radius.mean(),
+                noise_norm=sizes.mean(),
+                still=(sizes == 0).to(sizes.dtype).mean(),
+            )
+        noisy = " under the follower's noise" if self.report.follower_moved else ""
+        _check_finite(loss.detach(), f"the loss{noisy}", self.rounds)
+        return loss
+
+    def round(
+        self,
+        objective: Objective,
+        at: Tensor,
+        mask: Tensor | None = None,
+        keys: Sequence[int] | Tensor | None = None,
+    ) -> Tensor:
+        """Play one round: the follower's answer if it is its time, then the leader's step.
+
+        Args as in `loss`. Returns the loss, detached.
+
+        Raises:
+            NonFiniteLoss: the loss or a gradient is NaN or infinite; the weights have not been moved.
+        """
+        loss = self.loss(objective, at, mask, keys)
+        self.leader.zero_grad()
+        loss.backward()
+        check_gradients(self.leader, self.rounds)
+        self.leader.step()
+        self.rounds += 1
+        return loss.detach()
+
+
+@contextmanager
+def frozen(leader: Optimizer) -> Iterator[None]:
+    """The leader's parameters as constants: no gradient for them can be computed, and less is kept for the backward pass."""
+    parameters = [p for p in _parameters(leader) if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
+
+
+def check_gradients(leader: Optimizer, round_number: int) -> None:
+    """Refuse to move on a gradient that is NaN or infinite (a finite loss can have one).
+
+    Raises:
+        NonFiniteLoss: the norm of all gradients together is not finite.
+    """
+    gradients = [p.grad for p in _parameters(leader) if p.grad is not None]
+    if gradients:
+        _check_finite(torch.nn.utils.get_total_norm(gradients), "the gradient's norm", round_number)
+
+
+def _parameters(leader: Optimizer) -> Iterator[Tensor]:
+    for group in leader.param_groups:
+        yield from group["params"]
+
+
+def _check_finite(quantity: Tensor, name: str, round_number: int) -> None:
+    if not math.isfinite(value := float(quantity)):
+        raise NonFiniteLoss(
+            f"{name} is {value} in round {round_number}; the weights have not been moved. Lower the learning rate or the "
+            "radius, warm up for longer, look at the batch, and continue from the last checkpoint"
+        )

@@ -1,0 +1,464 @@
+"""The leader: LAMB, Adam's direction rescaled layer by layer to the size of the weights it moves.
+
+Implementations of LAMB disagree, on the same input, in ways that decide whether training works. Here every
+disagreement is a field of a `Dialect`, and the known combinations have names (`DIALECTS`).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, count
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, ParamsT, StateDict
+
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What implementations of LAMB disagree about.
+
+    Attributes:
+        bias_correction: Divide the moments by 1 - beta^t, as Adam does.
+        second_moment: Divide the momentum by sqrt(v) + eps. Without it v is not even allocated, and betas[1] and
+            eps are not used.
+        phi_bounds: phi(z) is z clamped to these bounds; (0, inf) is the identity.
+        ratio_bounds: The trust ratio is clamped to these bounds; (0, inf) leaves it alone.
+        max_grad_norm: Before anything else the gradient is scaled down to at most this L2 norm, taken over all
+            parameters of the optimizer; inf leaves it alone.
+    """
+
+    bias_correction: bool = True
+    second_moment: bool = True
+    phi_bounds: Bounds = (0.0, math.inf)
+    ratio_bounds: Bounds = (0.0, math.inf)
+    max_grad_norm: float = math.inf
+
+
+DIALECTS: dict[str, Dialect] = {
+    "paper": Dialect(bias_correction=False, phi_bounds=(0.0, 10.0)),
+    "debiased": Dialect(),
+    "nvlamb": Dialect(max_grad_norm=1.0),
+    "clipped": Dialect(ratio_bounds=(0.01, 10.0)),
+    "normalized": Dialect(bias_correction=False, second_moment=False, phi_bounds=(1.0, 1.0)),
+}
+
+
+class Lamb(Optimizer):
+    r"""LAMB (You et al. 2020, arXiv 1904.00962, Algorithm 2), in a named dialect.
+
+    Every parameter tensor is a layer x_i with gradient g_i (the index is left out where nothing mixes layers)::
+
+        m <- beta_1 m + (1 - beta_1) g        m^ = m / (1 - beta_1^t)
+        v <- beta_2 v + (1 - beta_2) g^2      v^ = v / (1 - beta_2^t)
+        r  = m^ / (sqrt(v^) + eps)            Adam's direction
+        u  = r + lambda x                     with decoupled weight decay
+        x_i <- x_i - eta * phi(||x_i||) / ||u_i|| * u_i
+
+    The trust ratio phi(||x_i||) / ||u_i|| is 1 where phi(||x_i||) or ||u_i|| is zero: otherwise a layer that starts
+    at zero could never leave it. (If u_i is zero the layer does not move, whatever the ratio.)
+
+    Dialects:
+
+    - ``"paper"``: no bias correction, phi(z) = min(z, 10). What open implementations made of the third arXiv version;
+      equals torch_optimizer's Lamb.
+    - ``"debiased"``: Algorithm 2 as published, phi the identity. Equals optax.lamb, and timm's Lamb with
+      ``max_grad_norm=None, always_adapt=True``.
+    - ``"nvlamb"``: as debiased, the gradient clipped to global norm 1 inside. Equals timm's Lamb with
+      ``always_adapt=True``. Do not clip outside as well.
+    - ``"clipped"``: as debiased, the trust ratio clamped to DeepSpeed's default bounds [0.01, 10]. DeepSpeed's own
+      FusedLamb differs: it leaves m and v uncorrected in u (so weight decay weighs differently at first) and
+      multiplies the step, after the trust ratio, by sqrt(1 - beta_2^t) / (1 - beta_1^t), which normalisation
+      would otherwise cancel. With ``ratio_bounds=(0, 1), max_grad_norm=1`` it equals timm's ``trust_clip=True``.
+    - ``"normalized"``: layer-wise normalised SGD with momentum, the leader of the convergence theorem: u is m
+      (+ lambda x), uncorrected, and phi is clamped to ``phi_bounds`` = (alpha_l, alpha_u), by default (1, 1): every
+      step has length eta in every layer. alpha_l must be positive, so a layer at zero moves by eta * alpha_l.
+
+    Moments and norms are float32 (float64 for float64 parameters). A bfloat16 or float16 parameter has a float32
+    master copy in the state, which collects updates too small for the parameter itself; where the parameter was
+    changed from outside since the last step, the parameter wins.
+
+    Args:
+        params: Tensors, named tensors (``model.named_parameters()``), or group dicts, see `parameter_groups`. All
+            options below except ``params`` can be set for each group.
+        lr: eta, >= 0. A float; schedulers may change it.
+        betas: (beta_1, beta_2), each in [0, 1).
+        eps: Added to sqrt(v^), >= 0. With eps = 0 an entry whose gradient was always zero becomes NaN.
+        weight_decay: lambda, >= 0.
+        dialect: A key of `DIALECTS`.
+        ratio_bounds: Replaces the dialect's bounds on the trust ratio.
+        phi_bounds: Replaces the dialect's bounds (alpha_l, alpha_u) on phi.
+        max_grad_norm: Replaces the dialect's bound on the global gradient norm; ``math.inf`` switches it off.
+        adapt: Use the trust ratio. False: take the step eta * u.
+        per_row: Each row of a parameter (index of its first dimension) is a layer of its own, so that a [B, d]
+            tensor holds B independent layers. ``max_grad_norm`` still sees all of them at once.
+        foreach: Batch the arithmetic over tensors; None: on CUDA only, since it does not pay on a CPU. ``per_row``
+            groups are never batched.
+
+    Raises:
+        ValueError: An option is out of its range, or a parameter is not real floating point.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        *,
+        dialect: str = "debiased",
+        ratio_bounds: Bounds | None = None,
+        phi_bounds: Bounds | None = None,
+        max_grad_norm: float | None = None,
+        adapt: bool = True,
+        per_row: bool = False,
+        foreach: bool | None = None,
+    ) -> None:
+        """See the class."""
+        # Everything is a plain value in the group, as in torch's own optimizers: a state_dict then says all of how
+        # it was made, and loads with weights_only=True.
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "dialect": dialect,
+            "ratio_bounds": ratio_bounds,
+            "phi_bounds": phi_bounds,
+            "max_grad_norm": max_grad_norm,
+            "adapt": adapt,
+            "per_row": per_row,
+            "foreach": foreach,
+        }
+        _check_options(defaults)
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; options that it leaves out take the optimizer's defaults.
+
+        Raises:
+            ValueError: As for the class. The optimizer is then unchanged.
+        """
+        super().add_param_group(param_group)
+        try:
+            _check_options(param_group)
+            _check_parameters(param_group)
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move every parameter that has a gradient, without synchronising with the device.
+
+        Args:
+            closure: Recomputes the loss and its gradients, and returns the loss.
+
+        Returns:
+            What the closure returned, None without one.
+
+        Raises:
+            RuntimeError: A gradient is sparse. No parameter has moved.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        gradients = self._gradients()
+        dialects = [_dialect(group) for group in self.param_groups]
+        norm = None
+        if gradients and any(dialect.max_grad_norm < math.inf for dialect in dialects):
+            norm = _global_norm(gradients)
+
+        for group, dialect in zip(self.param_groups, dialects, strict=True):
+            layers = self._layers(group, dialect, norm)
+            if _is_batched(group):
+                _step_batched(layers, group, dialect)
+            else:
+                _step_plain(layers, group, dialect)
+        return loss
+
+    def trust_ratios(self) -> dict[str | int, Tensor]:
+        """The latest trust ratio of each parameter, for diagnostics.
+
+        Returns:
+            By name if the optimizer was given named parameters, else by position: a 0-dim tensor on the parameter's
+            device, or a [rows] tensor for ``per_row``. Parameters that took no adapted step are left out. step()
+            leaves these tensors alone, so keeping them is safe; reading their values is what synchronises.
+        """
+        ratios = {key: self.state[p].get("trust_ratio") for key, p in self._named() if p in self.state}
+        return {key: ratio.flatten() if ratio.ndim else ratio for key, ratio in ratios.items() if ratio is not None}
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Load what `state_dict` returned, keeping the float32 state of low-precision parameters.
+
+        The options of the loaded groups, the dialect included, replace this optimizer's, as in all of torch.optim.
+
+        Raises:
+            ValueError: The groups do not match, or are not those of a `Lamb`.
+        """
+        for index, group in enumerate(state_dict["param_groups"]):
+            if missing := self.defaults.keys() - group.keys():
+                raise ValueError(
+                    f"param_groups[{index}] of the state_dict lacks {sorted(missing)}: it was not saved by a Lamb optimizer"
+                )
+
+        # torch casts floating-point state to the parameter's dtype, which would round the moments and the master copy
+        # to bfloat16. The hooks restore them from the dict as the user's own pre-hooks leave it, before the user's
+        # post-hooks see the result.
+        source: StateDict = {}
+
+        def capture(_: Optimizer, saved: StateDict) -> None:
+            source.update(saved)
+
+        def restore(_: Optimizer) -> None:
+            params = chain.from_iterable(group["params"] for group in self.param_groups)
+            keys = chain.from_iterable(group["params"] for group in source["param_groups"])
+            for p, key in zip(params, keys, strict=True):
+                for name, value in source["state"].get(key, {}).items():
+                    if isinstance(value, Tensor):
+                        # A copy, or this optimizer would go on writing into the dict.
+                        self.state[p][name] = value.to(p.device, _full(p.dtype), copy=True)
+
+        handles = (
+            self.register_load_state_dict_pre_hook(capture),
+            self.register_load_state_dict_post_hook(restore, prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _named(self) -> Iterator[tuple[str | int, Tensor]]:
+        position = count()
+        for group in self.param_groups:
+            # The parameters come first in zip: it would take one position too many before it sees them end.
+            for p, key in zip(group["params"], group.get("param_names") or position, strict=False):
+                yield key, p
+
+    def _gradients(self) -> list[Tensor]:
+        gradients = []
+        for key, p in self._named():
+            if p.grad is None:
+                continue
+            if p.grad.layout != torch.strided:
+                raise RuntimeError(
+                    f"Lamb does not support sparse gradients, and parameter {key!r} has one: a trust ratio needs the "
+                    "whole layer. Use dense gradients (for an embedding, sparse=False)."
+                )
+            gradients.append(p.grad)
+        return gradients
+
+    def _layers(self, group: dict[str, Any], dialect: Dialect, norm: Tensor | None) -> Iterator["_Layer"]:
+        """The layers to move now, made one at a time so that few float32 gradients live at once."""
+        for p in group["params"]:
+            if p.grad is None or p.numel() == 0:
+                continue
+            full, state = _full(p.dtype), self.state[p]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = torch.zeros_like(p, dtype=full)
+                if dialect.second_moment:
+                    state["exp_avg_sq"] = torch.zeros_like(p, dtype=full)
+            state["step"] += 1
+
+            x = p
+            if p.dtype != full:
+                if "master" not in state:
+                    state["master"] = p.to(full)
+                x = state["master"]
+                x.copy_(torch.where(x.to(p.dtype) == p, x, p))  # a parameter changed from outside wins
+
+            grad = p.grad.to(full)
+            if norm is not None and dialect.max_grad_norm < math.inf:
+                grad = grad / (norm / dialect.max_grad_norm).clamp(min=1.0).to(grad)
+            yield _Layer(p, x, grad, state)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float = 0.01, adapt_undecayed: bool = True) -> list[dict[str, Any]]:
+    """The usual two groups of a network: biases, norm gains and other vectors and scalars do not decay.
+
+    Args:
+        model: Its trainable parameters are taken, by name.
+        weight_decay: lambda of the weights that decay.
+        adapt_undecayed: Whether the others use the trust ratio. False is what timm and apex do by default.
+
+    Returns:
+        Groups for `Lamb`, named, none of them empty.
+
+    Raises:
+        ValueError: Nothing in the model is trainable.
+    """
+    decayed: list[tuple[str, Tensor]] = []
+    undecayed: list[tuple[str, Tensor]] = []
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            (undecayed if p.ndim < 2 or name.endswith("bias") else decayed).append((name, p))
+    if not decayed and not undecayed:
+        raise ValueError(f"{type(model).__name__} has no trainable parameter: set requires_grad on some")
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay, "adapt": True},
+        {"params": undecayed, "weight_decay": 0.0, "adapt": adapt_undecayed},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+class _Layer(NamedTuple):
+    param: Tensor
+    x: Tensor  # the parameter itself, or its master copy
+    grad: Tensor
+    state: dict[str, Any]
+
+
+def _step_plain(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dialect) -> None:
+    beta1, beta2 = group["betas"]
+    for p, x, grad, state in layers:
+        eps, scale = _constants(group, dialect, state["step"])
+        m = state["exp_avg"].lerp_(grad, 1 - beta1)
+        u = m
+        if dialect.second_moment:
+            v = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            u = v.sqrt().add_(eps)
+            torch.div(m, u, out=u)
+        if group["weight_decay"]:
+            # In place where u is ours; the momentum itself must stay as it is.
+            u = torch.add(u, x, alpha=group["weight_decay"] / scale, out=None if u is m else u)
+
+        if group["adapt"]:
+            x_norm, u_norm = (_norm(z, group["per_row"]) for z in (x, u))
+            ratio = state["trust_ratio"] = _trust_ratio(x_norm, u_norm * scale, dialect)
+            x.addcmul_(u, ratio, value=-group["lr"] * scale)
+        else:
+            x.add_(u, alpha=-group["lr"] * scale)
+        if x is not p:
+            p.copy_(x)
+
+
+def _step_batched(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dialect) -> None:
+    beta1, beta2 = group["betas"]
+    buckets = defaultdict(list)
+    for layer in layers:
+        buckets[layer.param.device, layer.param.dtype, layer.state["step"]].append(layer)
+
+    for (_, _, step), bucket in buckets.items():
+        eps, scale = _constants(group, dialect, step)
+        params, xs, grads, states = (list(column) for column in zip(*bucket, strict=True))
+        m = [state["exp_avg"] for state in states]
+        torch._foreach_lerp_(m, grads, 1 - beta1)
+        u: list[Tensor] | tuple[Tensor, ...] = m
+        if dialect.second_moment:
+            v = [state["exp_avg_sq"] for state in states]
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, grads, grads, value=1 - beta2)
+            root = torch._foreach_sqrt(v)
+            torch._foreach_add_(root, eps)
+            u = torch._foreach_div(m, root)
+        if group["weight_decay"]:
+            u = torch._foreach_add(u, xs, alpha=group["weight_decay"] / scale)
+
+        if group["adapt"]:
+            x_norms, u_norms = (torch.stack(torch._foreach_norm(z)) for z in (xs, u))
+            ratios = _trust_ratio(x_norms, u_norms * scale, dialect).unbind()
+            torch._foreach_addcmul_(xs, u, ratios, value=-group["lr"] * scale)
+            for state, ratio in zip(states, ratios, strict=True):
+                state["trust_ratio"] = ratio
+        else:
+            torch._foreach_add_(xs, u, alpha=-group["lr"] * scale)
+        if xs[0] is not params[0]:
+            torch._foreach_copy_(params, xs)
+
+
+def _constants(group: dict[str, Any], dialect: Dialect, step: int) -> tuple[float, float]:
+    """eps' and scale such that r = scale * m / (sqrt(v) + eps').
+
+    Carrying the scalar to the end saves two passes over memory; until then `u` means u / scale.
+    """
+    if not dialect.bias_correction:
+        return group["eps"], 1.0
+    beta1, beta2 = group["betas"]
+    root = math.sqrt(1 - beta2**step) if dialect.second_moment else 1.0
+    return group["eps"] * root, root / (1 - beta1**step)
+
+
+def _trust_ratio(x_norm: Tensor, u_norm: Tensor, dialect: Dialect) -> Tensor:
+    phi = x_norm.clamp(*dialect.phi_bounds)
+    ratio = torch.where((phi > 0) & (u_norm > 0), phi / u_norm, 1.0)
+    lower, upper = dialect.ratio_bounds
+    # A subnormal ||u|| must not make the ratio infinite: the step would be infinite too.
+    return ratio.clamp(lower, min(upper, torch.finfo(ratio.dtype).max))
+
+
+def _norm(z: Tensor, per_row: bool) -> Tensor:
+    """The L2 norm of z, or of each of its rows, then [rows, 1, ..., 1]."""
+    if not per_row:
+        return torch.linalg.vector_norm(z)
+    # The added dimension keeps a 1-d tensor from having no dimension to reduce, which torch takes to mean all.
+    return torch.linalg.vector_norm(z.unsqueeze(-1), dim=tuple(range(1, z.ndim + 1)), keepdim=True).squeeze(-1)
+
+
+def _global_norm(gradients: list[Tensor]) -> Tensor:
+    norms = [torch.linalg.vector_norm(g, dtype=_full(g.dtype)) for g in gradients]
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+
+
+def _full(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _is_batched(group: dict[str, Any]) -> bool:
+    if group["per_row"]:
+        return False
+    return all(p.is_cuda for p in group["params"]) if group["foreach"] is None else group["foreach"]
+
+
+def _dialect(group: dict[str, Any]) -> Dialect:
+    """The group's dialect, with the group's own bounds in place of the dialect's."""
+    names = ("phi_bounds", "ratio_bounds", "max_grad_norm")
+    return replace(DIALECTS[group["dialect"]], **{name: group[name] for name in names if group[name] is not None})
+
+
+def _check_options(group: dict[str, Any]) -> None:
+    for name in ("lr", "eps", "weight_decay"):
+        value = group[name]
+        if isinstance(value, Tensor) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a number >= 0 (and not a tensor), got {value!r}")
+    match group["betas"]:
+        case (beta1, beta2) if 0 <= beta1 < 1 and 0 <= beta2 < 1:
+            pass
+        case betas:
+            raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
+    if group["dialect"] not in DIALECTS:
+        raise ValueError(f"unknown dialect {group['dialect']!r}: choose one of {', '.join(map(repr, DIALECTS))}")
+
+    dialect = _dialect(group)
+    for name in ("phi_bounds", "ratio_bounds"):
+        match getattr(dialect, name):
+            case (lower, upper) if 0 <= lower <= upper and upper > 0:
+                pass
+            case bounds:
+                raise ValueError(f"{name} must be (lower, upper) with 0 <= lower <= upper and 0 < upper, got {bounds!r}")
+    if not dialect.second_moment and dialect.phi_bounds[0] == 0:
+        raise ValueError(
+            f"dialect {group['dialect']!r} needs phi_bounds with a lower bound > 0, got {dialect.phi_bounds!r}: "
+            "at x = 0 its step would be neither zero nor normalised"
+        )
+    if not dialect.max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm must be > 0 (math.inf: no clipping), got {dialect.max_grad_norm!r}")
+
+
+def _check_parameters(group: dict[str, Any]) -> None:
+    for p, key in zip(group["params"], group.get("param_names") or count(), strict=False):
+        if not p.is_floating_point():
+            raise ValueError(
+                f"parameter {key!r} of the group is {p.dtype}, but Lamb optimizes real floating-point tensors only; "
+                "keep the real and imaginary parts of a complex one as two parameters"
+            )
+        if group["per_row"] and p.ndim == 0:
+            raise ValueError(f"parameter {key!r} of the group is a scalar and has no rows: unset per_row for it")
