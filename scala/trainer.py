@@ -1,0 +1,307 @@
+"""The method for transformers users: a `Trainer` that plays the game.
+
+config = ScalaConfig(output_dir="out", global_batch_size=512, per_device_train_batch_size=32, num_train_epochs=3)
+ScalaTrainer(model, config, train_dataset=train, eval_dataset=dev, processing_class=tokenizer).train()
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from scala.adversary import Adversary, Direction, Start
+from scala.balls import Norm
+from scala.embedding_noise import EmbeddingNoise
+from scala.game import Game, check_gradients
+from scala.lamb import DIALECTS, Lamb, parameter_groups
+
+SAMPLE_KEY = "idx"
+"""The column that names a sample, needed by a warm start; GLUE has it."""
+
+
+@dataclass
+class ScalaConfig(TrainingArguments):
+    """`TrainingArguments` plus the game's options. Unknown values of the paper are options; see each field's `help`."""
+
+    learning_rate: float = field(default=5e-3, metadata={"help": "The leader's peak learning rate eta."})
+    global_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Samples per leader's step over all processes; sets gradient_accumulation_steps. None: leave it."},
+    )
+    leader: str = field(
+        default="lamb", metadata={"help": "'lamb', or 'optim': the optimizer that --optim names.", "choices": ["lamb", "optim"]}
+    )
+    lamb_dialect: str = field(default="debiased", metadata={"help": "LAMB dialect, see scala.lamb.", "choices": list(DIALECTS)})
+    noise: str = field(
+        default="adversarial",
+        metadata={"help": "'adversarial', or 'none': the leader plays alone.", "choices": ["adversarial", "none"]},
+    )
+    noise_radius: float = field(
+        default=0.03, metadata={"help": "Radius omega of each sample's ball of noise, relative to its embeddings' norm."}
+    )
+    noise_absolute: bool = field(default=False, metadata={"help": "Take radius and step in the embeddings' own units."})
+    noise_step_size: float | None = field(
+        default=None, metadata={"help": "Ascent step rho, in the radius's units; None: the radius, one step to the boundary."}
+    )
+    noise_steps: int = field(default=1, metadata={"help": "Ascent steps K of the follower."})
+    noise_norm: str = field(default="l2", metadata={"help": "Norm of the ball.", "choices": list(get_args(Norm))})
+    noise_start: str = field(
+        default="zero",
+        metadata={
+            "help": f"Where the ascent starts; 'warm' needs a column '{SAMPLE_KEY}' of integers.",
+            "choices": list(get_args(Start)),
+        },
+    )
+    noise_direction: str = field(
+        default="normalized", metadata={"help": "Ascent direction, g/||g|| or g.", "choices": list(get_args(Direction))}
+    )
+    noise_regularizer: float = field(
+        default=0.0, metadata={"help": "lambda of the follower's objective f(x, y) - (lambda/2)|y|^2."}
+    )
+    noise_delay: float = field(
+        default=0.5,
+        metadata={"help": "t_s, the first step with noise: below 1 a fraction of all steps, else a number of steps."},
+    )
+    adversarial_weight: float | None = field(
+        default=None, metadata={"help": "None: descend the adversarial loss alone; lambda: clean + lambda * adversarial."}
+    )
+    same_dropout: bool = field(default=True, metadata={"help": "Follower and leader see the same dropout masks."})
+
+    def __post_init__(self) -> None:
+        """Check the options at once, rather than at the first noisy step."""
+        super().__post_init__()
+        for name, value, choices in (
+            ("leader", self.leader, ("lamb", "optim")),
+            ("noise", self.noise, ("adversarial", "none")),
+            ("lamb_dialect", self.lamb_dialect, tuple(DIALECTS)),
+        ):
+            if value not in choices:
+                raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+        if self.noise_delay < 0 or (self.noise_delay >= 1 and self.noise_delay != int(self.noise_delay)):
+            raise ValueError(f"noise_delay must be a fraction in [0, 1) or a whole number of steps, got {self.noise_delay}")
+        self.adversary()
+        if self.global_batch_size is not None:
+            per_pass = self.per_device_train_batch_size * self.world_size
+            if self.global_batch_size < 1 or self.global_batch_size % per_pass:
+                raise ValueError(
+                    f"global_batch_size {self.global_batch_size} is not a multiple of {per_pass} "
+                    f"(per_device_train_batch_size {self.per_device_train_batch_size} x {self.world_size} processes)"
+                )
+            self.gradient_accumulation_steps = self.global_batch_size // per_pass
+
+    def adversary(self) -> Adversary | None:
+        """The follower that the options describe; None for noise="none"."""
+        if self.noise == "none":
+            return None
+        return Adversary(
+            self.noise_radius,
+            self.noise_step_size,
+            self.noise_steps,
+            self.noise_norm,  # type: ignore[arg-type]  # Adversary refuses what it does not know
+            relative=not self.noise_absolute,
+            start=self.noise_start,  # type: ignore[arg-type]
+            direction=self.noise_direction,  # type: ignore[arg-type]
+            regularizer=self.noise_regularizer,
+            same_dropout=self.same_dropout,
+        )
+
+    def delay_steps(self, total: int) -> int:
+        """t_s in steps, of `total` steps."""
+        return round(self.noise_delay * total) if self.noise_delay < 1 else int(self.noise_delay)
+
+
+class ScalaTrainer(Trainer):
+    """A `Trainer` whose training step is a round of the game; everything else is transformers' own.
+
+    - Large batches: the gradient of N accumulated micro-batches is that of one batch holding all their samples, ragged ones
+      included (for heads whose loss is a mean over samples).
+    - The follower's passes run on the unwrapped model, outside DDP's reducer, and take gradients of the noise only.
+    - The delay counts optimizer steps of the whole training, so it survives a resume; checkpoints also hold the follower's
+      state (gradient evaluations so far; the noises of a warm start, kept per process).
+    - A non-finite loss or gradient stops training with `scala.game.NonFiniteLoss` before it reaches the weights.
+    - Logs hold the follower's diagnostics: `noise_norm`, `noise_radius`, `loss_rise` and `noise_still` of the last
+      micro-batch, `follower`, `gradient_evaluations`, and the minimum, median and maximum trust ratio of LAMB.
+    """
+
+    args: ScalaConfig
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    game: Game
+
+    def __init__(self, model: nn.Module | None = None, args: ScalaConfig | None = None, **kwargs: Any) -> None:
+        """As `transformers.Trainer`; `optimizers=(leader, scheduler)` makes any torch optimizer the leader.
+
+        Raises:
+            TypeError: args is not a ScalaConfig, or the model does not name its input embeddings.
+            ValueError: a parallelism other than DDP (one process per GPU), or a warm start without a column of sample keys.
+        """
+        if not isinstance(args, ScalaConfig):
+            raise TypeError(f"args must be a ScalaConfig, got {type(args).__name__}")
+        super().__init__(model=model, args=args, **kwargs)
+        if args.n_gpu > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            raise ValueError(
+                "ScalaTrainer runs on one device or under DDP (torchrun, one process per GPU): LAMB's norms and the noise need "
+                "whole layers and whole batches, so DataParallel, FSDP and DeepSpeed are refused"
+            )
+        self.injection = EmbeddingNoise(self.model)
+        self._warm = args.noise == "adversarial" and args.noise_start == "warm"
+        if self._warm and SAMPLE_KEY not in (getattr(self.train_dataset, "column_names", None) or [SAMPLE_KEY]):
+            raise ValueError(f"noise_start='warm' needs a column {SAMPLE_KEY!r} of integers in the training set")
+        # compute_loss below returns its share of the whole batch's mean; neither the Trainer nor the model may rescale it.
+        self.loss_is_scaled_for_ga = True
+        self.model_accepts_loss_kwargs = True
+        self.add_callback(_Rounds(self))
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the leader: LAMB over named parameters, biases and norms not decayed, unless another was asked for."""
+        if self.optimizer is None and self.args.leader == "lamb":
+            self.optimizer = Lamb(
+                parameter_groups(self.model if model is None else model, self.args.weight_decay),
+                lr=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                dialect=self.args.lamb_dialect,
+            )
+        return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Also sets up the game, since only now the leader and the number of steps are known."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        self.game = Game(
+            self.optimizer,
+            self.args.adversary(),
+            delay=self.args.delay_steps(num_training_steps),
+            adversarial_weight=self.args.adversarial_weight,
+        )
+        return scheduler
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Tensor]:
+        """The micro-batches of one leader's step, and the number of samples in them over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        samples = torch.tensor(sum(len(batch["input_ids"]) for batch in batches), device=device)
+        return batches, self.accelerator.reduce(samples, "sum")
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """In training the loss the leader descends, with the follower's noise if it is its time; else the plain loss.
+
+        In training: this micro-batch's share of the mean over the samples of the whole batch, so that shares add up.
+        """
+        inputs = dict(inputs)
+        keys = inputs.pop(SAMPLE_KEY, None)
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs)
+        plain_loss = super().compute_loss
+
+        def objective(noise: Tensor | None, module: nn.Module = model) -> Tensor:
+            with self.injection.added(noise):
+                return cast(Tensor, plain_loss(module, dict(inputs)))
+
+        scaler = self.accelerator.scaler
+        loss = self.game.loss(
+            objective,
+            at=self.injection.embeddings(inputs["input_ids"]),
+            mask=inputs.get("attention_mask"),
+            keys=keys,
+            # DDP's forward prepares its reducer for a backward pass that the ascent never makes.
+            ascent_objective=lambda noise: objective(noise, self.model),
+            loss_scale=1.0 if scaler is None else scaler.get_scale(),
+        )
+        if num_items_in_batch is not None:
+            # DDP averages over processes, so each multiplies its share by their number.
+            loss = loss * (len(inputs["input_ids"]) * self.args.world_size) / num_items_in_batch
+        return (loss, None) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the follower's and the leader's diagnostics beside the training loss."""
+        if "loss" in logs and hasattr(self, "game"):
+            logs.update(self._diagnostics())
+        super().log(logs, start_time)
+
+    def _diagnostics(self) -> dict[str, float]:
+        report = self.game.report
+        found: dict[str, float] = {"gradient_evaluations": self.game.gradient_evaluations * self.args.world_size}
+        if report is not None:
+            found["follower"] = float(report.follower_moved)
+            for name, value in (
+                ("noise_norm", report.noise_norm),
+                ("noise_radius", report.radius),
+                ("noise_still", report.still),
+                ("loss_rise", report.loss_rise),
+            ):
+                if value is not None:
+                    found[name] = float(value)
+        leader = getattr(self.optimizer, "optimizer", self.optimizer)
+        if isinstance(leader, Lamb) and (ratios := list(leader.trust_ratios().values())):
+            ratio = torch.stack([torch.as_tensor(r, dtype=torch.float32).flatten().mean() for r in ratios])
+            for name, value in (("min", ratio.min()), ("median", ratio.median()), ("max", ratio.max())):
+                found[f"trust_ratio_{name}"] = float(value)
+        return found
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self._warm and SAMPLE_KEY not in columns:
+            columns.append(SAMPLE_KEY)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        state = {"gradient_evaluations": torch.tensor(self.game.gradient_evaluations)}
+        if self.game.adversary is not None:
+            state |= {f"noise.{key}": noise for key, noise in self.game.adversary.memory.items()}
+        save_file(state, self._follower_file(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        state = load_file(self._follower_file(checkpoint))
+        self.game.gradient_evaluations = int(state.pop("gradient_evaluations"))
+        if self.game.adversary is not None:
+            self.game.adversary.memory = {int(key.removeprefix("noise.")): noise for key, noise in state.items()}
+
+    def _follower_file(self, folder: str) -> Path:
+        return Path(folder) / f"follower-{self.args.process_index}.safetensors"
+
+
+class _Rounds(TrainerCallback):
+    """Keeps the game's round equal to the Trainer's step, and guards the leader's step."""
+
+    def __init__(self, trainer: ScalaTrainer) -> None:
+        self.trainer = trainer
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.trainer.game.rounds = state.global_step
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # With fp16 an overflowing gradient is ordinary: the scaler skips that step by itself.
+        if self.trainer.accelerator.scaler is None:
+            check_gradients(self.trainer.game.leader, state.global_step)
+
+
+def last_checkpoint(output_dir: str | Path) -> Path | None:
+    """The newest complete checkpoint in a folder, or None; one whose writing was cut off is passed over.
+
+    The Trainer writes trainer_state.json last, so a checkpoint is complete when that file can be parsed.
+    """
+    found = {int(p.name.rsplit("-", 1)[1]): p for p in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-[0-9]*")}
+    for _, folder in sorted(found.items(), reverse=True):
+        try:
+            json.loads((folder / "trainer_state.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            continue
+        return folder
+    return None
