@@ -1,0 +1,1 @@
+"""The paper's claims, tested: tasks, encoders, experiments, runs and their comparison."""
