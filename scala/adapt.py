@@ -34,6 +34,7 @@ from transformers import (
     TrainerControl,
     TrainerState,
     TrainingArguments,
+    set_seed,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -87,6 +88,7 @@ def _adapt(arguments: list[str]) -> int:
     options, config, given = _parse(arguments)
     output = Path(options.output)
     train, dev = _data(options)
+    set_seed(config.seed)  # the new head's weights
     tokenizer, model = _encoder(options.model, train.labels)
     train_set, dev_set = (_tokenized(part.dataset, tokenizer, options.max_length) for part in (train, dev))
     if not given & {"global_batch_size", "gradient_accumulation_steps"}:
@@ -114,10 +116,11 @@ def _adapt(arguments: list[str]) -> int:
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Progress(_score_key(kind)))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    history = list(trainer.state.log_history)
     scores = trainer.evaluate()
     if trainer.is_world_process_zero():
         trainer.save_model()
-        _write_log(trainer.state.log_history, output / "log.tsv", _score_key(kind))
+        _write_log(history, output / "log.tsv", _score_key(kind))
         scores = {key.removeprefix("eval_"): value for key, value in scores.items()}
         (output / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
         shown = {

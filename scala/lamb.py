@@ -48,6 +48,9 @@ DIALECTS: dict[str, Dialect] = {
 }
 
 
+_OWN_OPTIONS = {"dialect", "ratio_bounds", "phi_bounds", "max_grad_norm", "adapt", "per_row"}
+
+
 class Lamb(Optimizer):
     r"""LAMB (You et al. 2020, arXiv 1904.00962, Algorithm 2), in a named dialect.
 
@@ -119,7 +122,6 @@ class Lamb(Optimizer):
         per_row: bool = False,
         foreach: bool | None = None,
     ) -> None:
-        """See the class."""
         # Everything is a plain value in the group, as in torch's own optimizers: a state_dict then says all of how
         # it was made, and loads with weights_only=True.
         defaults = {
@@ -204,7 +206,8 @@ class Lamb(Optimizer):
             ValueError: The groups do not match, or are not those of a `Lamb`.
         """
         for index, group in enumerate(state_dict["param_groups"]):
-            if missing := self.defaults.keys() - group.keys():
+            # Not all of self.defaults: torch itself adds to that when an optimizer is copied.
+            if missing := _OWN_OPTIONS - group.keys():
                 raise ValueError(
                     f"param_groups[{index}] of the state_dict lacks {sorted(missing)}: it was not saved by a Lamb optimizer"
                 )

@@ -28,3 +28,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny random BERT with a tokenizer, saved as any encoder is."""
+    from tiny_models import tiny_encoder
+
+    return str(tiny_encoder(tmp_path_factory.mktemp("encoder")))

@@ -1,11 +1,16 @@
 """Tiny random encoders of every architecture that the injection promises to serve, and a tiny data set for them."""
 
+import string
+from pathlib import Path
+
 import torch
 from datasets import Dataset
 from transformers import (
     AlbertConfig,
     AutoModelForSequenceClassification,
     BertConfig,
+    BertModel,
+    BertTokenizer,
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
@@ -58,6 +63,18 @@ def tiny_data(samples: int, seed: int = 0, shortest: int = 3, longest: int = 9) 
         ids = torch.randint(5, VOCABULARY, (length,), generator=generator).tolist()
         rows.append({"input_ids": ids, "attention_mask": [1] * length, "label": int(ids[0] > VOCABULARY // 2), "idx": i})
     return Dataset.from_list(rows)
+
+
+def tiny_encoder(folder: Path) -> Path:
+    """A random BERT of 20,000 weights and a tokenizer that spells words letter by letter."""
+    letters = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *string.ascii_lowercase]
+    letters += [f"##{letter}" for letter in string.ascii_lowercase]
+    (folder / "vocab.txt").write_text("\n".join(letters))
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = _SIZES | {"vocab_size": len(letters), "max_position_embeddings": 130, "pad_token_id": 0}
+    BertModel(BertConfig(**sizes)).save_pretrained(folder)
+    return folder
 
 
 def collate(rows: list[dict], to: int = 0) -> dict[str, torch.Tensor]:

@@ -1,0 +1,221 @@
+"""Compare methods from their result files: scores with intervals, costs, time to the baseline's score."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot as plt
+from scipy import stats
+
+from scala.metrics import classification_metrics, regression_metrics
+
+RESAMPLES = 1000
+_BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method, over its seeds.
+
+    Attributes:
+        method: its name.
+        batch_size: samples per leader's step.
+        seeds: the seeds it ran with.
+        score: mean over seeds.
+        interval: 95% bootstrap interval of the score: dev examples, and seeds when there are several, are resampled.
+        difference: score minus the baseline's; None for the baseline.
+        difference_interval: 95% paired bootstrap interval of the difference: the same examples and seeds on both sides.
+        steps: leader's steps.
+        gradient_evaluations: gradients of one sample's loss, by both players.
+        seconds: mean training time.
+        seconds_to_target: mean training time until the evaluated score first reaches the baseline's final score of the same
+            seed; None if that never happened for some seed.
+        reached: for how many seeds it was reached.
+    """
+
+    method: str
+    batch_size: int
+    seeds: tuple[int, ...]
+    score: float
+    interval: tuple[float, float]
+    difference: float | None
+    difference_interval: tuple[float, float] | None
+    steps: int
+    gradient_evaluations: int
+    seconds: float
+    seconds_to_target: float | None
+    reached: int
+
+    @property
+    def verdict(self) -> str:
+        """What may be said about the difference."""
+        if self.difference_interval is None:
+            return "baseline"
+        low, high = self.difference_interval
+        return "better" if low > 0 else "worse" if high < 0 else "within noise"
+
+
+def compare(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
+    """One row a method, in the order of the results.
+
+    Args:
+        results: result files of one task and split, all methods with the same seeds.
+        baseline: the method the others are compared with.
+
+    Raises:
+        ValueError: no result of the baseline, several tasks or splits, or a method whose seeds differ from the baseline's.
+    """
+    of = _by_method_and_seed(results)
+    if baseline not in of:
+        raise ValueError(f"no result of the baseline {baseline!r}; there are: {', '.join(of) or 'none'}")
+    seeds = tuple(sorted(of[baseline]))
+    for method, runs in of.items():
+        if tuple(sorted(runs)) != seeds:
+            raise ValueError(f"{method} has seeds {sorted(runs)}, {baseline} has {list(seeds)}: only the same seeds compare")
+    score = _score_function(results[0]["task"]["metric"])
+    labels = np.asarray(results[0]["labels"])
+    predictions = {method: np.asarray([runs[seed]["predictions"] for seed in seeds]) for method, runs in of.items()}
+    rows = []
+    for method, runs in of.items():
+        low, high = _interval(labels, score, predictions[method])
+        against = None if method == baseline else _interval(labels, score, predictions[method], predictions[baseline])
+        times = [_seconds_to(runs[seed], of[baseline][seed]["score"]) for seed in seeds]
+        reached = [t for t in times if t is not None]
+        one = runs[seeds[0]]
+        rows.append(
+            Row(
+                method=method,
+                batch_size=one["settings"]["batch_size"],
+                seeds=seeds,
+                score=float(np.mean([runs[seed]["score"] for seed in seeds])),
+                interval=(low, high),
+                difference=None
+                if method == baseline
+                else float(np.mean([runs[seed]["score"] - of[baseline][seed]["score"] for seed in seeds])),
+                difference_interval=against,
+                steps=one["cost"]["steps"],
+                gradient_evaluations=one["cost"]["gradient_evaluations"],
+                seconds=float(np.mean([runs[seed]["cost"]["train_seconds"] for seed in seeds])),
+                seconds_to_target=float(np.mean(reached)) if len(reached) == len(seeds) else None,
+                reached=len(reached),
+            )
+        )
+    return rows
+
+
+def table(rows: Sequence[Row], metric: str) -> str:
+    """The rows as a Markdown table."""
+    head = ["method", "batch", metric, "against the baseline", "steps", "gradients", "seconds", "to baseline's score"]
+    base = next(row for row in rows if row.difference is None)
+    lines = []
+    for row in rows:
+        if row.difference is None or row.difference_interval is None:
+            against = "baseline"
+        else:
+            low, high = row.difference_interval
+            against = f"{row.difference:+.3f} [{low:+.3f}, {high:+.3f}] {row.verdict}"
+        target = f"not reached ({row.reached} of {len(row.seeds)} seeds)"
+        if row.seconds_to_target is not None:
+            target = f"{row.seconds_to_target:.0f} s"
+            if base.seconds_to_target and row is not base:
+                target += f" ({base.seconds_to_target / row.seconds_to_target:.2f}x)"
+        score = f"{row.score:.3f} [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
+        costs = [str(row.steps), f"{row.gradient_evaluations:,}", f"{row.seconds:.0f}", target]
+        lines.append([row.method, str(row.batch_size), score, against, *costs])
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    body = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in [head, *lines]]
+    body.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(body)
+
+
+def draw(results: Sequence[dict[str, Any]], rows: Sequence[Row], path: Path, title: str) -> None:
+    """Score against steps, gradient evaluations and seconds, one line a method and seed; the baseline's score dashed."""
+    of = _by_method_and_seed(results)
+    metric, split = results[0]["task"]["metric"], results[0]["task"]["split"]
+    axes_of = (
+        ("step", "leader's steps (log scale)"),
+        ("gradient_evaluations", "gradient evaluations"),
+        ("train_seconds", "training seconds"),
+    )
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
+    for colour, row in zip(plt.get_cmap("tab10").colors, rows, strict=False):  # type: ignore[attr-defined]
+        for i, seed in enumerate(row.seeds):
+            curve = of[row.method][seed]["curve"]
+            for axis, (key, _) in zip(axes, axes_of, strict=True):
+                label = f"{row.method} (batch {row.batch_size})" if i == 0 else None
+                values = [point[f"eval_{split}_{metric}"] for point in curve]
+                axis.plot([point[key] for point in curve], values, "o-", ms=4, color=colour, alpha=0.85, label=label)
+    base = next(row for row in rows if row.difference is None)
+    for axis, (_, name) in zip(axes, axes_of, strict=True):
+        axis.axhline(base.score, ls="--", lw=1, color="0.4")
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.3)
+    axes[0].set_xscale("log")
+    axes[0].set_ylabel(f"{metric} on {split}")
+    axes[1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value / 1000:g}k"))
+    axes[2].legend(loc="lower right", fontsize=9)
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _by_method_and_seed(results: Sequence[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+    of: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    kinds = {(r["task"]["name"], r["task"]["split"]) for r in results}
+    if len(kinds) > 1:
+        raise ValueError(f"results of different tasks or splits do not compare: {sorted(kinds)}")
+    for result in results:
+        of[result["settings"]["method"]][result["settings"]["seed"]] = result
+    return dict(of)
+
+
+def _score_function(metric: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    if metric in ("pearson", "spearmanr"):
+        return lambda predictions, labels: regression_metrics(predictions, labels)[metric]
+    if metric == "accuracy":
+        return lambda predictions, labels: float(np.mean(predictions == labels))
+    return lambda predictions, labels: classification_metrics(predictions, labels)[metric]
+
+
+def _interval(
+    labels: np.ndarray,
+    score: Callable[[np.ndarray, np.ndarray], float],
+    predictions: np.ndarray,
+    baseline: np.ndarray | None = None,
+) -> tuple[float, float]:
+    """95% percentile interval of the mean score over seeds, or of its paired difference to the baseline's.
+
+    predictions: [seeds, examples]. Examples are resampled, and within each resample the seeds too.
+    """
+    seeds = np.random.default_rng(_BOOTSTRAP_SEED)
+
+    def statistic(examples: np.ndarray) -> float:
+        chosen = seeds.integers(len(predictions), size=len(predictions))
+        values = [score(predictions[s][examples], labels[examples]) for s in chosen]
+        if baseline is not None:
+            values = [v - score(baseline[s][examples], labels[examples]) for v, s in zip(values, chosen, strict=True)]
+        return float(np.mean(values))
+
+    found = stats.bootstrap(
+        (np.arange(len(labels)),),
+        statistic,
+        n_resamples=RESAMPLES,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(_BOOTSTRAP_SEED),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _seconds_to(result: dict[str, Any], target: float) -> float | None:
+    key = f"eval_{result['task']['split']}_{result['task']['metric']}"
+    return next((point["train_seconds"] for point in result["curve"] if point[key] >= target), None)

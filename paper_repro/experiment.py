@@ -1,0 +1,164 @@
+"""Experiments as small TOML files, and the runs they stand for.
+
+An experiment names settings common to its runs, a table of methods, and optionally a table of tasks with settings of their own:
+
+    model = "minilm-l6"
+    seeds = [0, 1]
+    epochs = 3
+
+    [methods.lamb]
+    batch_size = 512
+    learning_rate = [5e-3, 1e-2]     # a list is a sweep: one run for each value
+
+    [tasks.sst2]
+    train_examples = 4000
+
+Every key must be a field of `Run`; an unknown one is refused. A run is identified by all its settings, so runs of different
+settings never mix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import itertools
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from scala.trainer import ScalaConfig
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning run: everything its numbers depend on, except software and hardware.
+
+    Attributes:
+        task: "acceptability" (the embedded task) or a GLUE task.
+        model: a short name of `paper_repro.encoders`, a local folder, or a hub name.
+        method: the name of the row it belongs to.
+        seed: of data order, dropout and the new head.
+        batch_size: samples per leader's step.
+        micro_batch: samples per forward pass; accumulated to batch_size.
+        epochs: passes over the training set.
+        learning_rate: peak; linear warm-up over `warmup` of the steps, then linear decay to zero.
+        warmup: fraction of the steps.
+        weight_decay: lambda, on all but biases and norms.
+        evaluations: scores taken over the run, evenly spaced, the last one at its end.
+        train_examples: use the first so many of the shuffled training set (shuffled by a fixed seed); 0: all.
+        held_out: fraction of the training set that is split off and evaluated on in place of the dev set; 0: evaluate on dev.
+            Tuning uses it, so that no dev score chooses a setting.
+        max_length: tokens; longer inputs are cut.
+        options: further `scala.trainer.ScalaConfig` fields, sorted pairs (noise, noise_radius, leader, ...).
+    """
+
+    task: str
+    model: str
+    method: str
+    seed: int
+    batch_size: int
+    micro_batch: int = 32
+    epochs: int = 3
+    learning_rate: float = 1e-4
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    evaluations: int = 6
+    train_examples: int = 0
+    held_out: float = 0.0
+    max_length: int = 128
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot run.
+
+        Raises:
+            ValueError: naming the setting and what it must be.
+        """
+        for name in ("batch_size", "micro_batch", "epochs", "evaluations", "max_length"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of micro_batch {self.micro_batch}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
+        for name in ("warmup", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}")
+        if self.train_examples < 0:
+            raise ValueError(f"train_examples must be >= 0 (0: all), got {self.train_examples!r}")
+
+    @property
+    def identity(self) -> str:
+        """A name for the run's files: readable, then a digest of all settings."""
+        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:10]
+        return f"{self.task}-{self.method}-s{self.seed}-{digest}"
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as JSON values."""
+        return {**dataclasses.asdict(self), "options": dict(self.options)}
+
+
+_RUN_FIELDS = {f.name for f in dataclasses.fields(Run)} - {"options", "method", "seed", "task"}
+
+
+def load_experiment(path: str | Path, task: str, **overrides: Any) -> list[Run]:
+    """Read an experiment's file and list its runs on one task, methods innermost, so that they interleave.
+
+    Args:
+        path: the TOML file.
+        task: the task to run it on; settings under [tasks.<task>] apply, settings of a method win over them.
+        overrides: settings that win over the file's (model, seeds, train_examples ...); None means not given.
+
+    Raises:
+        ValueError: unreadable TOML, an unknown key (with the nearest known one), no methods, or a setting out of range.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as TOML: {error}") from error
+    methods = content.pop("methods", {})
+    tasks = content.pop("tasks", {})
+    if not methods:
+        raise ValueError(f"{path}: no [methods.<name>] table, so there is nothing to run")
+    given = {key: value for key, value in overrides.items() if value is not None}
+    common = {**content, **tasks.get(task, {})}
+    by_method = []
+    for method, own in methods.items():
+        settings = {**common, **own, **given}
+        try:
+            by_method.append(_runs(task, method, settings))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: [methods.{method}]: {error}") from error
+    return [run for row in itertools.zip_longest(*by_method) for run in row if run is not None]
+
+
+def _runs(task: str, method: str, settings: dict[str, Any]) -> list[Run]:
+    seeds = settings.pop("seeds", [0])
+    known = _RUN_FIELDS | config_options()
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, sorted(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise ValueError(f"unknown key {key!r}; {hint}")
+    swept = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
+    runs = []
+    for seed in seeds:
+        for values in itertools.product(*swept.values()):
+            chosen = dict(zip(swept, values, strict=True))
+            options = tuple(sorted((key, chosen.pop(key)) for key in list(chosen) if key not in _RUN_FIELDS))
+            runs.append(Run(task=task, method=method, seed=seed, options=options, **chosen))
+    return runs
+
+
+def config_options() -> set[str]:
+    """The ScalaConfig fields that an experiment may set: the method's own, not those that a `Run` sets or that move files."""
+    inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
+    own = {f.name for f in dataclasses.fields(ScalaConfig)} - inherited - {"global_batch_size"}
+    passed_on = {"optim", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "bf16", "fp16", "label_smoothing_factor"}
+    return own | passed_on

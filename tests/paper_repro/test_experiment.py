@@ -1,0 +1,81 @@
+import pytest
+
+from paper_repro.experiment import Run, load_experiment
+
+GOOD = """
+model = "bert-tiny"
+seeds = [3, 4]
+epochs = 2
+[methods.adamw]
+batch_size = 32
+leader = "optim"
+noise = "none"
+[methods.scala]
+batch_size = 64
+learning_rate = [1e-3, 2e-3]
+noise_radius = 0.05
+[tasks.sst2]
+train_examples = 500
+epochs = 1
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "experiment.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_lists_are_sweeps_tasks_have_their_own_settings_and_methods_interleave(file):
+    runs = load_experiment(file(GOOD), "sst2")
+    assert [(run.method, run.seed, run.learning_rate) for run in runs] == [
+        ("adamw", 3, 1e-4), ("scala", 3, 1e-3), ("adamw", 4, 1e-4), ("scala", 3, 2e-3), ("scala", 4, 1e-3), ("scala", 4, 2e-3),
+    ]  # fmt: skip
+    assert {(run.epochs, run.train_examples) for run in runs} == {(1, 500)}
+    assert load_experiment(file(GOOD), "mrpc")[0].epochs == 2
+    assert dict(runs[1].options) == {"noise_radius": 0.05}
+
+
+def test_what_is_given_on_the_command_line_wins(file):
+    runs = load_experiment(file(GOOD), "sst2", seeds=[9], epochs=7, model=None)
+    assert {run.seed for run in runs} == {9}
+    assert {run.epochs for run in runs} == {7}
+    assert {run.model for run in runs} == {"bert-tiny"}
+
+
+def test_identity_depends_on_every_setting():
+    base = {"task": "t", "model": "m", "method": "x", "seed": 0, "batch_size": 32}
+    others = [{}, {"seed": 1}, {"epochs": 4}, {"learning_rate": 2e-4}, {"held_out": 0.1}, {"options": (("noise", "none"),)}]
+    names = {Run(**(base | other)).identity for other in others}
+    assert len(names) == len(others)
+    assert Run(**base).identity == Run(**base).identity
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("noise_radius", "noise_raduis"), r"\[methods.scala\]: unknown key 'noise_raduis'; did you mean 'noise_radius'\?"),
+        (("epochs = 2", "epoch = 2"), "unknown key 'epoch'; did you mean 'epochs'"),
+        (("epochs = 2", "output_dir = 'x'"), "unknown key 'output_dir'"),
+        (("batch_size = 32", "batch_size = 33"), r"\[methods.adamw\]: batch_size 33 must be a multiple of micro_batch 32"),
+        (("batch_size = 32", "batch_size = 'big'"), "batch_size must be an integer >= 1, got 'big'"),
+        (("batch_size = 32", ""), "batch_size"),
+        (("[1e-3, 2e-3]", "0.0"), "learning_rate must be positive"),
+        (("epochs = 2", "held_out = 1.5"), r"held_out must lie in \[0, 1\)"),
+        (("epochs = 2", "epochs = "), "cannot be read as TOML"),
+        (("methods", "ways"), r"no \[methods.<name>\] table"),
+    ],
+)
+def test_bad_files_are_refused(file, change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_experiment(file(GOOD.replace(*change)), "mrpc")
+    assert "experiment.toml" in str(error.value)
+
+
+def test_missing_file():
+    with pytest.raises(ValueError, match="nowhere.toml: cannot be read"):
+        load_experiment("nowhere.toml", "mrpc")
