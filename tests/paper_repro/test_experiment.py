@@ -67,7 +67,7 @@ def test_identity_depends_on_every_setting():
         (("[1e-3, 2e-3]", "0.0"), "learning_rate must be positive"),
         (("epochs = 2", "held_out = 1.5"), r"held_out must lie in \[0, 1\)"),
         (("epochs = 2", "epochs = "), "cannot be read as TOML"),
-        (("methods", "ways"), r"no \[methods.<name>\] table"),
+        (("methods", "ways"), r"no \[methods\.<name>\] table"),
     ],
 )
 def test_bad_files_are_refused(file, change, message):
@@ -77,5 +77,5 @@ def test_bad_files_are_refused(file, change, message):
 
 
 def test_missing_file():
-    with pytest.raises(ValueError, match="nowhere.toml: cannot be read"):
+    with pytest.raises(ValueError, match=r"nowhere\.toml: cannot be read"):
         load_experiment("nowhere.toml", "mrpc")
