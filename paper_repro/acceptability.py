@@ -4,7 +4,7 @@ A pair is an acceptable sentence and the same sentence with two of its pieces ex
 
     The niece near the groom amused herself.    *The groom near the niece amused herself.
 
-So both have the same words (up to the number of a noun, in agreement), and what tells them apart is only how words
+So both have the same words (in agreement: up to number), and what tells them apart is only how words
 stand to one another. The dev sentences use nouns, verbs and adjectives that no training sentence has.
 
 The idea of minimal pairs by phenomenon is that of BLiMP (Warstadt et al., 2020) and CoLA (Warstadt et al., 2019);
@@ -14,6 +14,7 @@ the grammar, the lexicon and every sentence are our own. Adding a phenomenon is 
 """
 
 import argparse
+import itertools
 import random
 import re
 from collections.abc import Callable
@@ -120,16 +121,11 @@ class Draw:
 
     def antecedents(self) -> tuple[str, str, str]:
         """A reflexive, a noun that it can refer to, and one of the wrong gender or number."""
-        kind, number = self.one("woman", "man"), self.number()
-        reflexive = "themselves" if number else {"woman": "herself", "man": "himself"}[kind]
-        right = self.noun(kind)[number]
-        # Plurals have no gender, so only a singular is wrong for "themselves".
-        wrong = (
-            self.noun(self.one("woman", "man"))[0]
-            if number
-            else self.one(self.noun(kind)[1], self.noun({"woman": "man", "man": "woman"}[kind])[0])
-        )
-        return reflexive, right, wrong
+        (kind, singular), (opposite, _) = self.order(("woman", "herself"), ("man", "himself"))
+        if self.number():
+            # Plurals have no gender, so only a singular is wrong for "themselves".
+            return "themselves", self.noun(kind)[1], self.noun(self.one(kind, opposite))[0]
+        return singular, self.noun(kind)[0], self.one(self.noun(kind)[1], self.noun(opposite)[0])
 
 
 def exchange(spell: Callable[[T, T], str], first: T, second: T) -> tuple[str, str]:
@@ -330,18 +326,11 @@ def polarity_items(draw: Draw) -> tuple[str, str]:
     respected, grinned = draw.verb("treat").past, draw.verb("act").participle
     handed, mailed = draw.verb("transfer").past, draw.verb("transfer").past
     drums, mugs = draw.noun("thing")[1], draw.noun("thing")[1]
+    lend = f"{handed} the {judge}", f"{mailed} the {poet}"
     return draw.one(
         exchange(lambda a, b: f"{a} {nurse} that {b} {judge} {respected} has ever {grinned}", "no", "the"),
-        exchange(
-            lambda a, b: f"the {nurse} who {a} {handed} the {judge} any {drums} {b} {mailed} the {poet} the {mugs}",
-            "never",
-            "",
-        ),
-        exchange(
-            lambda a, b: f"the {nurse} who {b} {handed} the {judge} the {drums} {a} {mailed} the {poet} any {mugs}",
-            "never",
-            "",
-        ),
+        exchange(lambda a, b: f"the {nurse} who {a} {lend[0]} any {drums} {b} {lend[1]} the {mugs}", "never", ""),
+        exchange(lambda a, b: f"the {nurse} who {b} {lend[0]} the {drums} {a} {lend[1]} any {mugs}", "never", ""),
     )
 
 
@@ -426,13 +415,8 @@ def tense_and_time(draw: Draw) -> tuple[str, str]:
 @phenomenon
 def ellipsis(draw: Draw) -> tuple[str, str]:
     """The nurse who was polite grinned, and so did the judge / *The nurse who grinned was polite, and so did the judge."""
-    nurse, judge, act, polite, where = (
-        draw.noun("person")[0],
-        draw.someone(),
-        draw.verb("act"),
-        draw.word("trait"),
-        draw.where(),
-    )
+    nurse, judge, where = draw.noun("person")[0], draw.someone(), draw.where()
+    act, polite = draw.verb("act"), draw.word("trait")
     (first, so), (second, _) = draw.order(
         (f"was {polite}", "was"), draw.one((f"{act.past} {where}", "did"), (f"has {act.participle} {where}", "has"))
     )
@@ -492,9 +476,7 @@ def _split(seed: int, split: str, size: int) -> list[Judgement]:
     rng = random.Random(f"{seed} {split}")
     seen: set[str] = set()
     judgements = []
-    names = list(PHENOMENA)
-    for pair in range(size // 2):
-        name = names[pair % len(names)]
+    for pair, name in zip(range(size // 2), itertools.cycle(PHENOMENA), strict=False):
         good, bad = minimal_pair(name, rng, split)
         while good in seen or bad in seen:
             good, bad = minimal_pair(name, rng, split)

@@ -106,7 +106,7 @@ _VERBS = {
     "ask": ("ask discuss debate", "investigate inquire explore"),
     # What is done: a gerund or an infinitive.
     "enjoy": ("enjoy avoid finish deny", "postpone consider resent"),
-    "decide": ("decide agree refuse want hope", "pretend vow volunteer aspire"),
+    "decide": ("decide agree refuse swear/swore/sworn hope", "pretend vow volunteer aspire"),
     # Its subject is that of the lower clause (there seems to be a lamp).
     "seem": ("seem happen continue", "appear prove"),
 }

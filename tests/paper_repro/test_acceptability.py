@@ -37,8 +37,109 @@ def draw_pair(name, split, seed):
     return minimal_pair(name, random.Random(seed), split)
 
 
-# Read and judged by eye, one pair per phenomenon: a square whose diagonal is turned inverts its labels.
-JUDGED = {}
+# Read and judged by eye: a phenomenon whose pieces are in the wrong order inverts its labels.
+JUDGED = {
+    "agreement_across_phrase": (
+        "The judge near the plumbers faints near the school.",
+        "The judges near the plumber faints near the school.",
+    ),
+    "agreement_across_clause": (
+        "The editors who respected the gardener are nervous.",
+        "The editor who respected the gardeners are nervous.",
+    ),
+    "agreement_in_two_clauses": (
+        "The bankers hesitate near the hospital while the clerk giggles.",
+        "The bankers hesitates near the hospital while the clerk giggle.",
+    ),
+    "determiner_noun": (
+        "The editor acquired this dusty kettle behind those rings.",
+        "The editor acquired those dusty kettle behind this rings.",
+    ),
+    "reflexive_across_phrase": (
+        "The grooms who protected the grandfather distrusted themselves.",
+        "The grandfather who protected the grooms distrusted themselves.",
+    ),
+    "reflexive_locality": (
+        "The lady concluded that the grandfathers consoled themselves.",
+        "The grandfathers concluded that the lady consoled themselves.",
+    ),
+    "transitivity": (
+        "The judge giggled after the plumber examined the modern statue.",
+        "The judge examined after the plumber giggled the modern statue.",
+    ),
+    "causatives": (
+        "When the nurse inspected the telescope, the ring vanished.",
+        "When the nurse vanished the telescope, the ring inspected.",
+    ),
+    "animate_subjects": (
+        "The gardener located the statue.",
+        "The statue located the gardener.",
+    ),
+    "receivers": (
+        "The nurse envied the author the success and announced the decision to the poet.",
+        "The nurse announced the author the success and envied the decision to the poet.",
+    ),
+    "filler_and_gap": (
+        "The poet revealed what the senator mended and that the thief located the strange violin.",
+        "The poet revealed that the senator mended and what the thief located the strange violin.",
+    ),
+    "adjunct_island": (
+        "What did the architect examine because the plumber located the watch?",
+        "What did the architect examine the watch because the plumber located?",
+    ),
+    "complex_noun_phrase": (
+        "What did the clerk who mended the modern blanket hand to the thief?",
+        "What did the clerk who mended hand the modern blanket to the thief?",
+    ),
+    "coordinate_structure": (
+        "What did the sailor inspect and loan before the author obtained the ring?",
+        "What did the sailor inspect the ring and loan before the author obtained?",
+    ),
+    "wh_island": (
+        "What had the poet who had investigated whether the nurse trembled predicted that the sailor inspected?",
+        "What had the poet who had predicted that the nurse trembled investigated whether the sailor inspected?",
+    ),
+    "question_inversion": (
+        "The clerk reveals what the editor will inspect.",
+        "The clerk reveals what will the editor inspect.",
+    ),
+    "polarity_items": (
+        "No sailor that the banker protected has ever grinned.",
+        "The sailor that no banker protected has ever grinned.",
+    ),
+    "existential_there": (
+        "All sailors suspected that there were many blankets outside the bakery.",
+        "Many sailors suspected that there were all blankets outside the bakery.",
+    ),
+    "comparatives": (
+        "The sailor was as cheerful as the senator and less nervous than the judge.",
+        "The sailor was less cheerful as the senator and as nervous than the judge.",
+    ),
+    "raising_and_control": (
+        "There proved to be a drum outside the gallery when the author beside the judges volunteered to weep.",
+        "There volunteered to be a drum outside the gallery when the author beside the judges proved to weep.",
+    ),
+    "verb_complements": (
+        "The plumber resented purchasing the telescope and aspired to inspect the drum.",
+        "The plumber aspired purchasing the telescope and resented to inspect the drum.",
+    ),
+    "clause_selection": (
+        "The gardener suspected that the editor fainted and explored whether the plumber mended the statue.",
+        "The gardener explored that the editor fainted and suspected whether the plumber mended the statue.",
+    ),
+    "auxiliary_form": (
+        "The clerk near the plumber has clearly mended the drum and can examine the dusty blanket.",
+        "The clerk near the plumber can clearly mended the drum and has examine the dusty blanket.",
+    ),
+    "tense_and_time": (
+        "Next month the author will obtain the dusty statue, and two days ago the senator examined the mug.",
+        "Two days ago the author will obtain the dusty statue, and next month the senator examined the mug.",
+    ),
+    "ellipsis": (
+        "The architect who was talented has frowned outside the airport, and so has the author.",
+        "The architect who has frowned outside the airport was talented, and so has the author.",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PHENOMENA)
