@@ -65,10 +65,11 @@ def execute(run: Run, folder: str | Path, glue_dir: str | None = None, progress:
 
     Raises:
         scala.game.NonFiniteLoss: the loss or a gradient left the finite numbers.
+        ValueError: the result is there but damaged, or the task's data are not as they should be.
     """
     path = result_file(run, folder)
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_result(path)
     task = load_task(run.task, glue_dir=glue_dir, train_examples=run.train_examples, held_out=run.held_out)
     checkpoints = path.with_suffix("")
     trainer, model_facts = _trainer(run, task, checkpoints, progress)
@@ -77,6 +78,18 @@ def execute(run: Run, folder: str | Path, glue_dir: str | None = None, progress:
     write_whole(path, json.dumps(result, indent=1))
     shutil.rmtree(checkpoints, ignore_errors=True)
     return result
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A finished run's result.
+
+    Raises:
+        ValueError: the file is not JSON; results are written whole, so it was damaged from outside.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and its run is done again") from error
 
 
 def quiet() -> None:

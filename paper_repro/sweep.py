@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from paper_repro.experiment import Run, load_experiment
-from paper_repro.run import execute, quiet, result_file, write_whole
+from paper_repro.run import execute, quiet, read_result, result_file, write_whole
 from scala.game import NonFiniteLoss
 
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
                 break
             fresh = not result_file(run, folder).exists()
             _try(run, folder, args.glue_dir, f"[{number}/{len(runs)}, {minutes:.0f} min] " if fresh else None)
-        results = [json.loads(path.read_text()) for run in runs if (path := result_file(run, folder)).exists()]
+        results = [read_result(path) for run in runs if (path := result_file(run, folder)).exists()]
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues here", file=sys.stderr)
         return 130

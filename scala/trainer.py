@@ -268,7 +268,13 @@ class ScalaTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        state = load_file(self._follower_file(checkpoint))
+        file = self._follower_file(checkpoint)
+        if not file.exists():
+            raise ValueError(
+                f"{file} is missing: the checkpoint was not written by ScalaTrainer, or by fewer processes than now; "
+                "continue with as many as before, or start anew"
+            )
+        state = load_file(file)
         self.game.gradient_evaluations = int(state.pop("gradient_evaluations"))
         if self.game.adversary is not None:
             self.game.adversary.memory = {int(key.removeprefix("noise.")): noise for key, noise in state.items()}

@@ -148,6 +148,14 @@ def test_bad_input_says_what_to_do(quick, tmp_path, capsys, more, message):
     assert "Traceback" not in said
 
 
+def test_a_damaged_result_is_named(quick, tmp_path, capsys):
+    assert demo.main(command(quick, tmp_path / "out")) == 0
+    path = next((tmp_path / "out").rglob("*lamb*.json"))
+    path.write_text(path.read_text()[:-100])
+    assert demo.main(command(quick, tmp_path / "out")) == 1
+    assert f"{path} is damaged" in capsys.readouterr().err
+
+
 def test_sweep_summarises_settings_best_first_and_continues(quick, tmp_path, capsys):
     quick.write_text(quick.read_text().replace("learning_rate = 1e-2\nnoise", "learning_rate = [1e-2, 1e-3]\nnoise", 1))
     quick.write_text(quick.read_text().replace("seeds = [0]", "seeds = [0, 1]\nheld_out = 0.05"))

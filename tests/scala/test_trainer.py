@@ -272,6 +272,15 @@ def test_warm_start_without_keys_is_refused(tmp_path):
         trained(tmp_path, tiny_data(8).remove_columns("idx"), noise_start="warm")
 
 
+def test_a_checkpoint_of_another_trainer_is_refused(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 4}
+    trained(tmp_path, **options)
+    checkpoint = last_checkpoint(tmp_path)
+    (checkpoint / "follower-0.safetensors").unlink()
+    with pytest.raises(ValueError, match="the checkpoint was not written by ScalaTrainer"):
+        trained(tmp_path, resume=str(checkpoint), **options)
+
+
 def test_last_checkpoint_passes_over_one_whose_writing_was_cut_off(tmp_path):
     assert last_checkpoint(tmp_path) is None
     trained(tmp_path, save_strategy="steps", save_steps=4)
