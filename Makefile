@@ -14,6 +14,9 @@ OUT    ?= runs/demo
 DEMO_OPTIONS = --task $(TASK) --out $(OUT) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(MODEL),--model $(MODEL)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(TRAIN_EXAMPLES),--train-examples $(TRAIN_EXAMPLES))
 
+RESULTS = paper_repro/results
+SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN))
+
 .DEFAULT_GOAL := help
 .PHONY: help env demo defaults test lint clean
 
@@ -34,6 +37,14 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## adapt a real encoder three ways and show who won (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
 	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)
+
+# Every run is a file: killed or out of BUDGET_MIN minutes, the same command goes on.
+SWEEP = $(PY) -m paper_repro.sweep paper_repro/experiments
+defaults: $(READY)  ## measure the defaults on held-out training data (GLUE_DIR= needed; BUDGET_MIN=)
+	@test -n "$(GLUE_DIR)" || { echo "set GLUE_DIR to a folder with the official GLUE files (SST-2/train.tsv ...)"; exit 1; }
+	$(SWEEP)/defaults-rate.toml --task acceptability --seeds 0 $(SWEEP_OPTIONS) --summary $(RESULTS)/defaults-rate-acceptability.json
+	$(SWEEP)/defaults-rate.toml --task sst2 --seeds 0 $(SWEEP_OPTIONS) --summary $(RESULTS)/defaults-rate-sst2.json
+	$(SWEEP)/defaults-noise.toml --task sst2 $(SWEEP_OPTIONS) --summary $(RESULTS)/defaults-noise-sst2.json
 
 test: $(READY)  ## the whole test suite
 	@$(PY) -m paper_repro.encoders bert-tiny

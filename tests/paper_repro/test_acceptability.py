@@ -163,6 +163,17 @@ def test_a_pair_is_two_sentences_in_plain_spelling(name, split, seed):
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text), text
 
 
+@given(splits, seeds)
+def test_determiners_agree_in_the_acceptable_sentence_and_in_no_other(split, seed):
+    number = dict.fromkeys(("this", "that", "every", "one"), 0) | dict.fromkeys(("these", "those", "several", "many"), 1)
+    things = {form: n for noun in NOUNS["thing"][split] for n, form in enumerate(noun)}
+    for text, agrees in zip(draw_pair("determiner_noun", split, seed), (True, False), strict=True):
+        determiners = [number[word] for word in words(text) if word in number]
+        nouns = [things[word] for word in words(text) if word in things]
+        assert len(determiners) == 2
+        assert (determiners == nouns) == agrees, text
+
+
 @given(names, splits, seeds)
 def test_no_open_class_word_stands_twice_in_a_sentence(name, split, seed):
     nouns = {form for halves in NOUNS.values() for half in halves.values() for noun in half for form in noun}
