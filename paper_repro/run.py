@@ -25,7 +25,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    PreTrainedTokenizerBase,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -37,6 +36,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from paper_repro.encoders import resolve, weights_hash
 from paper_repro.experiment import Run
 from paper_repro.tasks import Task, load_task
+from scala.labelled_text import tokenized
 from scala.trainer import ScalaConfig, ScalaTrainer, last_checkpoint
 
 Progress = Callable[[int, int, float, float | None], None]
@@ -119,8 +119,8 @@ def _trainer(run: Run, task: Task, checkpoints: Path, progress: Progress | None)
     model = AutoModelForSequenceClassification.from_pretrained(
         location, num_labels=1 if task.labels is None else len(task.labels), use_safetensors=True, dtype=torch.float32
     )
-    train = tokenize(task.train, tokenizer, run.max_length)
-    evaluation = {name: tokenize(split, tokenizer, run.max_length) for name, split in task.evaluation.items()}
+    train = tokenized(task.train, tokenizer, run.max_length)
+    evaluation = {name: tokenized(split, tokenizer, run.max_length) for name, split in task.evaluation.items()}
     steps = -(-len(train) // run.batch_size) * run.epochs
     every = max(1, round(steps / run.evaluations))
     options = dict(run.options)
@@ -161,17 +161,6 @@ def _trainer(run: Run, task: Task, checkpoints: Path, progress: Progress | None)
     if Path(location).is_dir():
         facts["weights_sha256"] = weights_hash(location)
     return trainer, facts
-
-
-def tokenize(data: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-    """Sentences (or pairs) to token ids, without padding; keeps `label` and `idx`."""
-    pair = "sentence2" in data.column_names
-    text = [name for name in data.column_names if name not in ("label", "idx")]
-
-    def encode(batch: dict[str, list]) -> dict[str, Any]:
-        return tokenizer(batch["sentence1"], batch["sentence2"] if pair else None, truncation=True, max_length=max_length)
-
-    return data.map(encode, batched=True, remove_columns=text, keep_in_memory=True, load_from_cache_file=False)
 
 
 class _TimedTrainer(ScalaTrainer):

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, cast
 
 import torch
 import transformers
-from datasets import Dataset, disable_progress_bars
+from datasets import disable_progress_bars
 from tqdm import tqdm
 from transformers import (
     AutoConfig,
@@ -39,7 +39,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from scala.game import NonFiniteLoss
-from scala.labelled_text import LabelledText, load_labelled_text
+from scala.labelled_text import LabelledText, load_labelled_text, tokenized
 from scala.metrics import compute_metrics_for
 from scala.trainer import ScalaConfig, ScalaTrainer, last_checkpoint
 
@@ -90,7 +90,7 @@ def _adapt(arguments: list[str]) -> int:
     train, dev = _data(options)
     set_seed(config.seed)  # the new head's weights
     tokenizer, model = _encoder(options.model, train.labels)
-    train_set, dev_set = (_tokenized(part.dataset, tokenizer, options.max_length) for part in (train, dev))
+    train_set, dev_set = (tokenized(part.dataset, tokenizer, options.max_length) for part in (train, dev))
     if not given & {"global_batch_size", "gradient_accumulation_steps"}:
         _choose_batch(config, len(train_set), scale_rate="learning_rate" not in given)
     checkpoint = _claim(output, arguments)
@@ -209,14 +209,6 @@ def _encoder(name: str, labels: list[str] | None) -> tuple[PreTrainedTokenizerBa
             f"tokenizer's files, or a hub name where a hub can be reached. ({str(error).splitlines()[0]})"
         ) from error
     return tokenizer, model
-
-
-def _tokenized(data: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-    def encode(batch: dict[str, list]) -> dict[str, Any]:
-        return tokenizer(batch["sentence1"], batch.get("sentence2"), truncation=True, max_length=max_length)
-
-    text = [name for name in data.column_names if name.startswith("sentence")]
-    return data.map(lambda batch: encode(dict(batch)), batched=True, remove_columns=text)
 
 
 def _choose_batch(config: ScalaConfig, samples: int, scale_rate: bool) -> None:

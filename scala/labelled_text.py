@@ -16,10 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Task = Literal["classification", "regression"]
 
@@ -128,6 +131,24 @@ def load_labelled_text(
         raise ValueError(f"{path}: a classification needs two labels or more, not only: {', '.join(names)}")
     ids = {name: number for number, name in enumerate(names)}
     return LabelledText(to_dataset(path, rows, bad, class_id(ids), ClassLabel(names=names)), names)
+
+
+def tokenized(data: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    """Turn sentences, or pairs, into token ids, without padding; ``label`` and ``idx`` stay.
+
+    Args:
+        data: columns ``sentence1``, ``sentence2`` (pairs only), ``label``, ``idx``.
+        tokenizer: the encoder's.
+        max_length: tokens; longer inputs are cut, of a pair the longer side first.
+    """
+    text = [name for name in ("sentence1", "sentence2") if name in data.column_names]
+
+    def encode(*columns: list[str]) -> dict[str, Any]:
+        return dict(tokenizer(*columns, truncation=True, max_length=max_length))
+
+    return data.map(
+        encode, batched=True, input_columns=text, remove_columns=text, keep_in_memory=True, load_from_cache_file=False
+    )
 
 
 def read_rows(

@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scala.labelled_text import BadRows, load_labelled_text, read_rows
+from scala.labelled_text import BadRows, load_labelled_text, read_rows, tokenized
 
 characters = st.characters(exclude_categories=["Cs"])
 texts = st.text(characters, min_size=1).filter(str.strip)
@@ -285,3 +286,20 @@ class TestBadFiles:
     def test_a_missing_file_is_not_found(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             load_labelled_text(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_tokenized_keeps_label_and_idx_and_cuts_without_padding(encoder, pair):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    columns = {"sentence1": ["abc", "a b"], "label": [1, 0], "idx": [0, 1]} | (
+        {"sentence2": ["cab", "abcdefgh"]} if pair else {}
+    )
+    data = tokenized(Dataset.from_dict(columns), tokenizer, max_length=8)
+    assert not {"sentence1", "sentence2"} & set(data.column_names)
+    assert (data["label"][:], data["idx"][:]) == ([1, 0], [0, 1])
+    for i in (0, 1):
+        text = [columns["sentence1"][i], *([columns["sentence2"][i]] if pair else [])]
+        assert data["input_ids"][i] == tokenizer(*text, truncation=True, max_length=8)["input_ids"]
+    assert [len(ids) for ids in data["input_ids"]] == ([8, 8] if pair else [5, 4])
