@@ -115,7 +115,7 @@ def test_killed_at_any_moment_it_ends_the_same(quick, tmp_path):
     subprocess.run(reference, check=True, capture_output=True, env=environment)
     began = time.monotonic()
     kills = 0
-    while time.monotonic() - began < 120:
+    while time.monotonic() - began < 600:
         process = subprocess.Popen(killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         folder = tmp_path / "cut" / "acceptability"
         seen = set(folder.rglob("*")) if folder.exists() else set()
