@@ -14,8 +14,8 @@ class EmbeddingNoise:
     """Adds noise to the word embeddings of any model that names its input embedding layer.
 
     The hook exists only inside `with injection.added(noise):`, so noise cannot leak into evaluation, saved models or copies.
-    Word embeddings are perturbed before positions, segments and normalisation are added, as in FreeLB (arXiv 1909.11764)
-    and NEFTune (arXiv 2310.05914).
+    Every token is perturbed, the special ones too, padding never (see `Ball`), and before positions, segments and
+    normalisation are added, as in FreeLB (arXiv 1909.11764) and NEFTune (arXiv 2310.05914).
     """
 
     def __init__(self, model: nn.Module) -> None:

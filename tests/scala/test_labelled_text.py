@@ -293,9 +293,9 @@ def test_tokenized_keeps_label_and_idx_and_cuts_without_padding(encoder, pair):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    columns = {"sentence1": ["abc", "a b"], "label": [1, 0], "idx": [0, 1]} | (
-        {"sentence2": ["cab", "abcdefgh"]} if pair else {}
-    )
+    columns = {"sentence1": ["abc", "a b"], "label": [1, 0], "idx": [0, 1]}
+    if pair:
+        columns["sentence2"] = ["cab", "abcdefgh"]
     data = tokenized(Dataset.from_dict(columns), tokenizer, max_length=8)
     assert not {"sentence1", "sentence2"} & set(data.column_names)
     assert (data["label"][:], data["idx"][:]) == ([1, 0], [0, 1])
