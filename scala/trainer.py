@@ -161,16 +161,16 @@ class ScalaTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.add_callback(_Rounds(self))
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, *model: nn.Module) -> torch.optim.Optimizer:  # the first 5.x versions pass no model
         """Make the leader: LAMB over named parameters, biases and norms not decayed, unless another was asked for."""
         if self.optimizer is None and self.args.leader == "lamb":
             self.optimizer = Lamb(
-                parameter_groups(self.model if model is None else model, self.args.weight_decay),
+                parameter_groups(model[0] if model else self.model, self.args.weight_decay),
                 lr=self.args.learning_rate,
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
                 dialect=self.args.lamb_dialect,
             )
-        return super().create_optimizer(model)
+        return super().create_optimizer(*model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Also sets up the game, since only now the leader and the number of steps are known."""
