@@ -104,11 +104,6 @@ _VERBS = {
     "know": ("know/knew/known remember hear/heard learn guess", "discover recall realize reveal"),
     "report": ("say/said hear/heard report", "reveal predict announce"),
     "ask": ("ask discuss debate", "investigate inquire explore"),
-    # What is done: a gerund or an infinitive.
-    "enjoy": ("enjoy avoid finish deny", "postpone consider resent"),
-    "decide": ("decide agree refuse swear/swore/sworn hope", "pretend vow volunteer aspire"),
-    # Its subject is that of the lower clause (there seems to be a lamp).
-    "seem": ("seem happen continue", "appear prove"),
 }
 
 _WORDS = {

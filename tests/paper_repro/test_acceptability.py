@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from difflib import SequenceMatcher
 
 import pytest
 from hypothesis import given
@@ -43,25 +44,9 @@ JUDGED = {
         "The judge near the plumbers faints near the school.",
         "The judges near the plumber faints near the school.",
     ),
-    "agreement_across_clause": (
-        "The editors who respected the gardener are nervous.",
-        "The editor who respected the gardeners are nervous.",
-    ),
-    "agreement_in_two_clauses": (
-        "The bankers hesitate near the hospital while the clerk giggles.",
-        "The bankers hesitates near the hospital while the clerk giggle.",
-    ),
-    "determiner_noun": (
-        "The editor acquired this dusty kettle behind those rings.",
-        "The editor acquired those dusty kettle behind this rings.",
-    ),
     "reflexive_across_phrase": (
         "The grooms who protected the grandfather distrusted themselves.",
         "The grandfather who protected the grooms distrusted themselves.",
-    ),
-    "reflexive_locality": (
-        "The lady concluded that the grandfathers consoled themselves.",
-        "The grandfathers concluded that the lady consoled themselves.",
     ),
     "transitivity": (
         "The judge giggled after the plumber examined the modern statue.",
@@ -87,10 +72,6 @@ JUDGED = {
         "What did the architect examine because the plumber located the watch?",
         "What did the architect examine the watch because the plumber located?",
     ),
-    "complex_noun_phrase": (
-        "What did the clerk who mended the modern blanket hand to the thief?",
-        "What did the clerk who mended hand the modern blanket to the thief?",
-    ),
     "coordinate_structure": (
         "What did the sailor inspect and loan before the author obtained the ring?",
         "What did the sailor inspect the ring and loan before the author obtained?",
@@ -107,37 +88,57 @@ JUDGED = {
         "No sailor that the banker protected has ever grinned.",
         "The sailor that no banker protected has ever grinned.",
     ),
-    "existential_there": (
-        "All sailors suspected that there were many blankets outside the bakery.",
-        "Many sailors suspected that there were all blankets outside the bakery.",
-    ),
-    "comparatives": (
-        "The sailor was as cheerful as the senator and less nervous than the judge.",
-        "The sailor was less cheerful as the senator and as nervous than the judge.",
-    ),
-    "raising_and_control": (
-        "There proved to be a drum outside the gallery when the author beside the judges volunteered to weep.",
-        "There volunteered to be a drum outside the gallery when the author beside the judges proved to weep.",
-    ),
-    "verb_complements": (
-        "The plumber resented purchasing the telescope and aspired to inspect the drum.",
-        "The plumber aspired purchasing the telescope and resented to inspect the drum.",
-    ),
-    "clause_selection": (
-        "The gardener suspected that the editor fainted and explored whether the plumber mended the statue.",
-        "The gardener explored that the editor fainted and suspected whether the plumber mended the statue.",
-    ),
-    "auxiliary_form": (
-        "The clerk near the plumber has clearly mended the drum and can examine the dusty blanket.",
-        "The clerk near the plumber can clearly mended the drum and has examine the dusty blanket.",
-    ),
     "tense_and_time": (
         "Next month the author will obtain the dusty statue, and two days ago the senator examined the mug.",
         "Two days ago the author will obtain the dusty statue, and next month the senator examined the mug.",
     ),
-    "ellipsis": (
-        "The architect who was talented has frowned outside the airport, and so has the author.",
-        "The architect who has frowned outside the airport was talented, and so has the author.",
+    "agreement": (
+        "The editors giggle outside the village.",
+        "The editors giggles outside the village.",
+    ),
+    "verb_form": (
+        "The sailor is inspecting the statue.",
+        "The sailor is inspect the statue.",
+    ),
+    "missing_object": (
+        "The nurse near the gardener discovered the ancient telescope in the bakery.",
+        "The nurse near the gardener discovered in the bakery.",
+    ),
+    "spare_object": (
+        "The architect hesitated in the gallery.",
+        "The architect hesitated the strange blanket in the gallery.",
+    ),
+    "determiner": (
+        "The plumber obtained several rings in the airport.",
+        "The plumber obtained several ring in the airport.",
+    ),
+    "reflexive": (
+        "The nephews consoled themselves in the village.",
+        "The duke consoled themselves in the village.",
+    ),
+    "pronoun_case": (
+        "The author distrusted them.",
+        "The author distrusted they.",
+    ),
+    "adjective_order": (
+        "The gardener acquired the modern ring outside the gallery.",
+        "The gardener acquired the ring modern outside the gallery.",
+    ),
+    "question_gap": (
+        "What did the clerk obtain last month?",
+        "What did the clerk obtain the rusty knife last month?",
+    ),
+    "ever": (
+        "No gardener has ever acquired the violin.",
+        "This gardener has ever acquired the violin.",
+    ),
+    "there_is": (
+        "There is a mug behind the theater.",
+        "There is each mug behind the theater.",
+    ),
+    "comparison": (
+        "The nurse was as polite as the author.",
+        "The nurse was as polite than the author.",
     ),
 }
 
@@ -147,8 +148,12 @@ def test_labels_are_those_of_a_reader(name):
     assert draw_pair(name, "dev", f"judged {name}") == JUDGED[name]
 
 
-@given(names, splits, seeds)
-def test_both_sentences_of_a_pair_have_the_same_words_up_to_number(name, split, seed):
+LOCAL = list(PHENOMENA)[list(PHENOMENA).index("agreement") :]
+"""The phenomena of one word or phrase out of place; of the others two pieces are exchanged."""
+
+
+@given(names.filter(lambda name: name not in LOCAL), splits, seeds)
+def test_exchanged_both_sentences_of_a_pair_have_the_same_words_up_to_number(name, split, seed):
     good, bad = (Counter(LEMMAS.get(word, word) for word in words(text)) for text in draw_pair(name, split, seed))
     assert good == bad
 
@@ -163,15 +168,22 @@ def test_a_pair_is_two_sentences_in_plain_spelling(name, split, seed):
         assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", text), text
 
 
+@given(st.sampled_from(LOCAL), splits, seeds)
+def test_out_of_place_the_sentences_differ_in_one_place_in_few_words(name, split, seed):
+    good, bad = ([LEMMAS.get(word, word) for word in words(text)] for text in draw_pair(name, split, seed))
+    changes = [op for op in SequenceMatcher(None, good, bad, autojunk=False).get_opcodes() if op[0] != "equal"]
+    assert len(changes) <= 2
+    assert sum(max(i2 - i1, j2 - j1) for _, i1, i2, j1, j2 in changes) <= 3
+
+
 @given(splits, seeds)
 def test_determiners_agree_in_the_acceptable_sentence_and_in_no_other(split, seed):
     number = dict.fromkeys(("this", "that", "every", "one"), 0) | dict.fromkeys(("these", "those", "several", "many"), 1)
     things = {form: n for noun in NOUNS["thing"][split] for n, form in enumerate(noun)}
-    for text, agrees in zip(draw_pair("determiner_noun", split, seed), (True, False), strict=True):
-        determiners = [number[word] for word in words(text) if word in number]
-        nouns = [things[word] for word in words(text) if word in things]
-        assert len(determiners) == 2
-        assert (determiners == nouns) == agrees, text
+    for text, agrees in zip(draw_pair("determiner", split, seed), (True, False), strict=True):
+        (determiner,) = (number[word] for word in words(text) if word in number)
+        (noun,) = (things[word] for word in words(text) if word in things)
+        assert (determiner == noun) == agrees, text
 
 
 @given(names, splits, seeds)
