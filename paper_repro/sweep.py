@@ -2,7 +2,8 @@
 
     python -m paper_repro.sweep paper_repro/experiments/defaults-noise.toml --task sst2 --glue-dir /data/glue --budget-min 60
 
-Prints, and writes to `--summary`, one line a setting: the mean score over seeds with its 95% interval (Student's t over seeds).
+Prints, and writes to `--summary`, one line a setting: the mean score over seeds with its 95% interval (Student's t over seeds;
+none for one seed).
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     lines = summary(results)
     for line in lines:
-        low, high = line["interval"]
-        print(f"{line['score']:.4f} [{low:.4f}, {high:.4f}]  {line['method']:14s} {line['settings']}  seeds {line['seeds']}")
+        spread = "one seed" if line["interval"] is None else "[{:.4f}, {:.4f}]".format(*line["interval"])
+        print(f"{line['score']:.4f} {spread}  {line['method']:14s} {line['settings']}  seeds {line['seeds']}")
     if args.summary:
         content = {
             "experiment": args.experiment.name,
@@ -103,14 +104,17 @@ def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for members in groups.values():
         one = members[0][0]
         scores = [result["score"] for _, result in members]
-        half = float(stats.t.ppf(0.975, len(scores) - 1) * stats.sem(scores)) if len(scores) > 1 else float("inf")
         mean = float(np.mean(scores))
+        interval = None
+        if len(scores) > 1:
+            half = float(stats.t.ppf(0.975, len(scores) - 1) * stats.sem(scores))
+            interval = [mean - half, mean + half]
         lines.append(
             {
                 "method": one["method"],
                 "settings": {key: one[key] for key in varied if key in one},
                 "score": mean,
-                "interval": [mean - half, mean + half],
+                "interval": interval,
                 "seeds": [result["settings"]["seed"] for _, result in members],
                 "scores": scores,
                 "gradient_evaluations": members[0][1]["cost"]["gradient_evaluations"],
