@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import numpy as np
 import torch
 import transformers
@@ -97,6 +98,7 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries end in an error of our own
 
 
 def write_whole(path: Path, text: str) -> None:

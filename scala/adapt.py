@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import difflib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+import huggingface_hub
 import torch
 import transformers
 from datasets import disable_progress_bars
@@ -74,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     disable_progress_bars()
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries end in an error of our own
     try:
         return _adapt(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
@@ -170,9 +173,13 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, ScalaConfig, set[s
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
     config_parser = _ConfigParser(cast(Any, ScalaConfig), prog="scala-adapt", add_help=False, allow_abbrev=False)
-    (config,) = config_parser.parse_args_into_dataclasses(
-        [text for name, value in defaults.items() for text in (f"--{name}", str(value))] + rest
+    config, strange = config_parser.parse_args_into_dataclasses(
+        [text for name, value in defaults.items() for text in (f"--{name}", str(value))] + rest, return_remaining_strings=True
     )
+    if strange:
+        near = difflib.get_close_matches(strange[0], config_parser._option_string_actions, n=1)
+        hint = f"did you mean {near[0]}?" if near else "scala-adapt --help lists the options"
+        raise ValueError(f"unknown option {strange[0]}; {hint}")
     given = {text[2:].split("=")[0].replace("-", "_") for text in rest if text.startswith("--")}
     return options, config, given
 

@@ -107,7 +107,7 @@ def spoil(path, line, text):
         (lambda f: (f / "train.csv").unlink(), [], "train.csv"),
         (lambda f: None, ["--text", "sentence"], "sentence"),
         (lambda f: None, ["--noise_radius", "0"], "radius must be positive"),
-        (lambda f: None, ["--noise_raduis", "0.1"], "--noise_raduis"),
+        (lambda f: None, ["--noise_raduis", "0.1"], "unknown option --noise_raduis; did you mean --noise_radius?"),
         (lambda f: None, ["--num_train_epochs", "many"], "many"),
         (lambda f: None, ["--model", "no/such-encoder"], "Give --model the path of a folder"),
         (lambda f: None, ["--global_batch_size", "12"], "global_batch_size 12 is not a multiple of 8"),
