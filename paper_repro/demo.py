@@ -14,8 +14,9 @@ from tqdm import tqdm
 from paper_repro.comparison import compare, draw, table
 from paper_repro.experiment import load_experiment
 from paper_repro.glue import GLUE_TASKS
-from paper_repro.run import execute, quiet, result_file
+from paper_repro.run import execute, result_file
 from paper_repro.tasks import EMBEDDED
+from scala.adapt import quiet
 from scala.game import NonFiniteLoss
 
 EXPERIMENT = Path(__file__).parent / "experiments" / "demo.toml"

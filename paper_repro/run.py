@@ -16,11 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
-import huggingface_hub
 import numpy as np
 import torch
-import transformers
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -93,14 +90,6 @@ def read_result(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged ({error}); delete it, and its run is done again") from error
 
 
-def quiet() -> None:
-    """Silence the libraries' own progress bars and their notes on freshly made heads."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    huggingface_hub.utils.logging.set_verbosity_error()  # its retries end in an error of our own
-
-
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,9 +148,7 @@ def _trainer(run: Run, task: Task, checkpoints: Path, progress: Progress | None)
     trainer.add_callback(_Clock(trainer, f"eval_{next(iter(evaluation))}_{task.metric}", progress))
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    facts = {"name": run.model, "parameters": model.num_parameters()}
-    if Path(location).is_dir():
-        facts["weights_sha256"] = weights_hash(location)
+    facts = {"name": run.model, "parameters": model.num_parameters(), "weights_sha256": weights_hash(location)}
     return trainer, facts
 
 

@@ -73,10 +73,7 @@ class _ConfigParser(_Parser, HfArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    disable_progress_bars()
-    huggingface_hub.utils.logging.set_verbosity_error()  # its retries end in an error of our own
+    quiet()
     try:
         return _adapt(list(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:
@@ -85,6 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def quiet() -> None:
+    """Silence the libraries' own progress bars and their notes on freshly made heads."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    disable_progress_bars()
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries end in an error of our own
 
 
 def _adapt(arguments: list[str]) -> int:

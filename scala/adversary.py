@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from scala.balls import NORMS, Ball, Norm
+from scala.balls import Ball, Norm, check_ball
 
 Objective = Callable[[Tensor | None], Tensor]
 """objective(noise) -> a scalar loss; noise is None in a plain round, else it has the shape of the points it is added to."""
@@ -79,10 +79,7 @@ class Adversary:
         Raises:
             ValueError: an argument out of its range.
         """
-        if not 0 < radius < float("inf"):
-            raise ValueError(f"radius must be positive and finite, got {radius}; for no noise play without a follower")
-        if norm not in NORMS:
-            raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+        check_ball(radius, norm)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps (K) must be an integer >= 1, got {steps!r}; for no ascent play without a follower")
         _one_of("start", start, Start)

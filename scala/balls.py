@@ -54,12 +54,7 @@ class Ball:
         Raises:
             ValueError: radius not positive and finite, unknown norm, mask's shape not a prefix of at's.
         """
-        if not (radius > 0 and radius < float("inf")):
-            raise ValueError(
-                f"the radius must be positive and finite, got {radius}; for no noise at all play without a follower"
-            )
-        if norm not in NORMS:
-            raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+        check_ball(radius, norm)
         dtype = torch.promote_types(at.dtype, torch.float32)
         if mask is not None:
             if mask.shape != at.shape[: mask.ndim]:
@@ -116,6 +111,14 @@ class Ball:
         sphere = self.direction(torch.randn(like.shape, dtype=dtype, device=device))
         depth = torch.rand(like.shape[0], dtype=dtype, device=device) ** (1 / _entries(like, self.mask).clamp(min=1))
         return sphere * _rows(self.radius * depth, like)
+
+
+def check_ball(radius: float, norm: str) -> None:
+    """Refuse a radius that is not positive and finite (ValueError), and an unknown norm (ValueError)."""
+    if not 0 < radius < float("inf"):
+        raise ValueError(f"radius must be positive and finite, got {radius}; for no noise play without a follower")
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
 
 
 def _rows(per_sample: Tensor, like: Tensor) -> Tensor:

@@ -210,10 +210,11 @@ class ScalaTrainer(Trainer):
             with self.injection.added(noise):
                 return cast(Tensor, plain_loss(module, dict(inputs)))
 
+        ids = inputs["input_ids"]
         scaler = self.accelerator.scaler
         loss = self.game.loss(
             objective,
-            at=self.injection.embeddings(inputs["input_ids"]),
+            at=self.injection.embeddings(ids) if self.game.follower_moves else ids,  # a plain round only counts samples
             mask=inputs.get("attention_mask"),
             keys=keys,
             # DDP's forward prepares its reducer for a backward pass that the ascent never makes.
@@ -222,7 +223,7 @@ class ScalaTrainer(Trainer):
         )
         if num_items_in_batch is not None:
             # DDP averages over processes, so each multiplies its share by their number.
-            loss = loss * (len(inputs["input_ids"]) * self.args.world_size) / num_items_in_batch
+            loss = loss * (len(ids) * self.args.world_size) / num_items_in_batch
         return (loss, None) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
