@@ -1,0 +1,162 @@
+"""Measurements: the real core plays toy problems, and what it does is compared with the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from convergence.effort import Effort
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure: measured against the bound, over x.
+
+    Attributes:
+        label: of the line.
+        x: [n], what is varied.
+        measured: [n, m], m instances or seeds a point.
+        bound: [n, m] or None where the theory gives none.
+        slope: the exponent that the theory predicts for `measured` in x; None: none predicted.
+        lower: the bound is one from below.
+        seeds: the named seeds.
+    """
+
+    label: str
+    x: Any
+    measured: Any
+    bound: Any = None
+    slope: float | None = None
+    lower: bool = False
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A figure: what is varied, what is measured, and how.
+
+    Attributes:
+        name: unique in its theorem; the figure's file name.
+        title: what the reader should see.
+        x: axis label.
+        y: axis label.
+        play: effort -> curves; runs the core.
+        log: logarithmic axes, of "x", "y", "xy" or "".
+        alt: the figure in words, for who cannot see it.
+    """
+
+    name: str
+    title: str
+    x: str
+    y: str
+    play: Callable[[Effort], Sequence[Curve]]
+    log: str = "xy"
+    alt: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A slope in log-log axes: mean over instances, 95% bootstrap interval over instances."""
+
+    slope: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CurveReport:
+    """What a curve says.
+
+    Attributes:
+        label: the curve's.
+        instances: how many were played, over all points.
+        violations: how many lie beyond their bound.
+        tightness: minimum, median and maximum of bound / measured, lower: of measured / bound (None without a bound).
+        fit: the rate of `measured` in x, where one is predicted (None with fewer than three points or values not positive).
+        expected: the exponent predicted.
+    """
+
+    label: str
+    instances: int
+    violations: int
+    tightness: tuple[float, float, float] | None
+    fit: Fit | None
+    expected: float | None
+    data: dict[str, list[float]] = field(default_factory=dict)
+
+
+def summarise(curve: Curve) -> CurveReport:
+    """Compare with the bound and fit the rate."""
+    x, measured = np.asarray(curve.x, float), np.asarray(curve.measured, float)
+    tightness, violations = None, 0
+    if curve.bound is not None:
+        bound = np.broadcast_to(np.asarray(curve.bound, float), measured.shape)
+        above, below = (bound, measured) if curve.lower else (measured, bound)
+        violations = int((above > below * (1 + 1e-9) + 1e-12).sum())
+        ratio = (below / np.maximum(above, 1e-300))[above > 0]
+        if ratio.size:
+            tightness = (float(ratio.min()), float(np.median(ratio)), float(ratio.max()))
+    data = {
+        "x": x.tolist(),
+        "median": np.median(measured, 1).tolist(),
+        "low": np.quantile(measured, 0.05, 1).tolist(),
+        "high": np.quantile(measured, 0.95, 1).tolist(),
+    }
+    if curve.bound is not None:
+        data["bound"] = np.median(bound, 1).tolist()
+    fit = None if curve.slope is None else _fit(x, measured)
+    return CurveReport(curve.label, measured.size, violations, tightness, fit, curve.slope, data)
+
+
+def _fit(x: np.ndarray, measured: np.ndarray) -> Fit | None:
+    if len(x) < 3 or (x <= 0).any() or (measured.mean(1) <= 0).any():
+        return None
+
+    def slope(columns: np.ndarray) -> float:
+        return float(np.polyfit(np.log(x), np.log(np.maximum(measured[:, columns].mean(1), 1e-300)), 1)[0])
+
+    every = np.arange(measured.shape[1])
+    if len(every) == 1:
+        return Fit(slope(every), float("nan"), float("nan"))
+    spread = stats.bootstrap(
+        (every,), lambda i: slope(i.astype(int)), n_resamples=400, method="percentile", vectorized=False,
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return Fit(slope(every), float(spread.low), float(spread.high))
+
+
+def draw(measurement: Measurement, reports: Sequence[CurveReport], path: Path) -> None:
+    """Measured median with the band from 5% to 95% of instances, and the bound, dashed.
+
+    Args:
+        measurement: the figure.
+        reports: its curves, summarised.
+        path: an .svg or .png file.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 - half a second that a check without figures need not pay
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context({"svg.hashsalt": measurement.name, "font.size": 10, "svg.fonttype": "path"}):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for k, report in enumerate(reports):
+            data, colour = report.data, f"C{k}"
+            axes.plot(data["x"], data["median"], "o-", color=colour, ms=4, label=report.label)
+            axes.fill_between(data["x"], data["low"], data["high"], color=colour, alpha=0.18, lw=0)
+            if "bound" in data:
+                axes.plot(data["x"], data["bound"], "--", color=colour, lw=1.2, label=f"{report.label}: bound")
+        if "x" in measurement.log:
+            axes.set_xscale("log")
+        if "y" in measurement.log:
+            axes.set_yscale("log")
+        axes.set_xlabel(measurement.x)
+        axes.set_ylabel(measurement.y)
+        axes.set_title(measurement.title, fontsize=11, wrap=True)
+        axes.grid(alpha=0.25, which="both", lw=0.5)
+        axes.legend(fontsize=8, framealpha=0.8)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,0 +1,196 @@
+"""A theorem is an object: what it says, why it is true, how to attack it, where it is measured.
+
+From it come the check, the attack, the figure, the LaTeX and the page. Adding a theorem is adding a file to
+``convergence/theorems`` with one `Theorem` called ``THEOREM`` in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sympy
+import torch
+from sympy import Expr, Symbol
+from torch import Tensor
+
+from convergence.certificate import Identity, Inequality, Rejected, document
+
+if TYPE_CHECKING:
+    from convergence.attack import Attack
+    from convergence.measurement import Measurement
+
+_TORCH = {
+    "sqrt": lambda z: torch.as_tensor(z, dtype=torch.float64).sqrt(),
+    "Max": lambda *zs: _fold(torch.maximum, zs),
+    "Min": lambda *zs: _fold(torch.minimum, zs),
+    "log": lambda z: torch.as_tensor(z, dtype=torch.float64).log(),
+    "Abs": lambda z: torch.as_tensor(z, dtype=torch.float64).abs(),
+}
+
+
+def _fold(pick: Any, values: tuple[Any, ...]) -> Tensor:
+    first, *rest = (torch.as_tensor(z, dtype=torch.float64) for z in values)
+    for z in rest:
+        first = pick(first, z)
+    return first
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``measured <= expression`` (or >=): the sentence that is rendered, and the number that attacks and measurements use.
+
+    Attributes:
+        name: unique in its theorem.
+        measured: LaTeX of the left-hand side.
+        expression: the right-hand side.
+        constants: numbers inside the expression that can be attacked one by one: a symbol and its value.
+        lower: the claim is ``measured >= expression``; an attack then divides by its share instead of multiplying.
+    """
+
+    name: str
+    measured: str
+    expression: Expr
+    constants: Mapping[Symbol, Expr] = field(default_factory=dict)
+    lower: bool = False
+
+    @cached_property
+    def _function(self) -> Any:
+        symbols = sorted(self.expression.free_symbols, key=str)
+        return [str(s) for s in symbols], sympy.lambdify(symbols, self.expression, modules=[_TORCH, "math"])
+
+    def __call__(self, factor: Mapping[str, float] | None = None, /, **values: Tensor | float) -> Tensor:
+        """The bound's value.
+
+        Args:
+            factor: multiplies constants, by name: the attack's weapon.
+            values: numbers or float64 tensors for the other symbols, by name, broadcast together.
+
+        Raises:
+            ValueError: a symbol has no value, or a value has no symbol.
+        """
+        names, function = self._function
+        given = {str(s): float(v) for s, v in self.constants.items()} | dict(values)
+        if set(given) != set(names):
+            raise ValueError(f"bound {self.name!r} needs values for {names}, got {sorted(given)}")
+        for name, scale in (factor or {}).items():
+            given[name] = given[name] * scale
+        return torch.as_tensor(function(*(given[name] for name in names)), dtype=torch.float64)
+
+    @property
+    def latex(self) -> str:
+        """The sentence."""
+        sign = r"\ge" if self.lower else r"\le"
+        return rf"{self.measured} \;{sign}\; {sympy.latex(self.expression.subs(self.constants))}"
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """What a proof may use.
+
+    Attributes:
+        name: proofs refer to it by this.
+        says: the assumption in words, with ``$...$`` for formulas.
+        expression: for certificates: an expression that the assumption makes >= 0; None if none uses it as such.
+        proved_by: name of the theorem of this package that proves it; empty: it is assumed.
+    """
+
+    name: str
+    says: str
+    expression: Expr | None = None
+    proved_by: str = ""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A step in words, which no machine here has checked."""
+
+    name: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A step taken from the literature."""
+
+    name: str
+    says: str
+    source: str
+
+
+Step = Inequality | Identity | Argument | Citation
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """One theorem.
+
+    Attributes:
+        name: unique, also the file's name, with hyphens.
+        title: for people.
+        about: what it is good for, one paragraph; ``$...$`` for formulas.
+        source: where the statement comes from.
+        symbols: the meaning of each letter, LaTeX to words.
+        assumptions: what is assumed.
+        bounds: what is claimed as an inequality; the first is the main one.
+        facts: what is claimed otherwise (an invariance, a threshold), as LaTeX equations from sympy.
+        proof: steps in order.
+        attacks: attempts to break each constant.
+        measurements: the real core on toy problems against the bound.
+        remarks: what a reader should know: limits, corrections, consequences.
+        order: place on the page.
+    """
+
+    name: str
+    title: str
+    about: str
+    source: str
+    symbols: Mapping[str, str]
+    assumptions: tuple[Assumption, ...]
+    proof: tuple[Step, ...]
+    bounds: tuple[Bound, ...] = ()
+    facts: tuple[sympy.Basic, ...] = ()
+    attacks: tuple[Attack, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    remarks: tuple[str, ...] = ()
+    order: int = 100
+
+    @property
+    def certificates(self) -> tuple[Inequality | Identity, ...]:
+        """The steps a machine can check."""
+        return tuple(step for step in self.proof if isinstance(step, Inequality | Identity))
+
+    def document(self) -> dict[str, Any]:
+        """The certificates as plain data for the stand-alone verifier."""
+        return document(self.name, self._assumed, self.certificates)
+
+    def verify(self) -> int:
+        """Check every certificate with sympy.
+
+        Returns:
+            How many.
+
+        Raises:
+            Rejected: with the theorem's and the step's name.
+        """
+        known: dict[str, Expr] = dict(self._assumed)
+        earlier: dict[str, Inequality] = {}
+        for step in self.certificates:
+            if step.name in known:
+                raise Rejected(f"{self.name}, {step.name}: there are two facts of this name")
+            try:
+                if isinstance(step, Identity):
+                    step.verify()
+                else:
+                    step.verify(known, earlier)
+                    earlier[step.name] = step
+                    known[step.name] = step.gap
+            except Rejected as error:
+                raise Rejected(f"{self.name}, {error}") from error
+        return len(self.certificates)
+
+    @property
+    def _assumed(self) -> dict[str, Expr]:
+        return {a.name: a.expression for a in self.assumptions if a.expression is not None}
