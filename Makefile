@@ -18,7 +18,7 @@ RESULTS = paper_repro/results
 SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo defaults test lint clean
+.PHONY: help env theory theory-fast theory-bench hunt demo defaults test lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -31,9 +31,22 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,pep]'
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm torch_optimizer pytorch_ranger
 	touch $@
+
+# Every theorem's result is a file: interrupted, the same command goes on.
+theory: $(READY)  ## check every theorem: proofs, attacks, measurements, planted faults; writes runs/theory/index.html
+	@$(PY) -m convergence --out runs/theory
+
+theory-fast: $(READY)  ## the essential of it, in a minute
+	@$(PY) -m convergence --fast --out runs/theory-fast
+
+theory-bench: $(READY)  ## batched engine against a loop, exact verification against an SDP solver
+	@$(PY) -m convergence.benchmark --out runs/theory-bench.json
+
+hunt: $(READY)  ## look for counter-examples with new random draws (BUDGET_MIN=30)
+	@$(PY) -m convergence.hunt --minutes $(or $(BUDGET_MIN),30) --out runs/hunt
 
 demo: $(READY)  ## adapt a real encoder three ways and show who won (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
 	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)

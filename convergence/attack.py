@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -51,8 +53,13 @@ class Range:
 
     @property
     def strategy(self) -> st.SearchStrategy[Any]:
-        """Simple fractions, which shrink to simpler ones."""
-        number = st.fractions(self.low, self.high, max_denominator=64).map(float)
+        """Simple fractions, or powers of two, which shrink to simpler ones."""
+        if self.log:
+            powers = st.integers(math.ceil(math.log2(self.low)), math.floor(math.log2(self.high)))
+            number = powers.map(lambda k: 2.0**k)
+        else:
+            low, high = Fraction(math.ceil(64 * self.low), 64), Fraction(math.floor(64 * self.high), 64)
+            number = st.fractions(low, high, max_denominator=64).map(float)
         return st.lists(number, min_size=self.size, max_size=self.size) if self.size else number
 
 
@@ -108,7 +115,7 @@ class AttackReport:
     """What came of an attack.
 
     Attributes:
-        instances: how many were played at the full constant.
+        instances: random draws played at the full constant; the search and hypothesis come on top.
         worst: the instance with the largest measured / bound, by any of the ways.
         broken: a violation at the full constant, shrunk; None is what a true theorem gives.
         falls_at: share of the constant at which the bound had to fall.
@@ -140,14 +147,14 @@ def run(attack: Attack, effort: Effort, seed: int = 0) -> AttackReport:
         sharp = {name: _one(value) for name, value in attack.sharp.items()}
         finds.append(Find(dict(attack.sharp), float(attack.ratio(sharp)[0]), "the sharp instance"))
     worst = max(finds, key=lambda found: found.ratio)
-    broken = _shrunk(attack, 1.0, effort.examples)
+    broken = _shrunk(attack, 1.0, effort.examples, seed)
     if broken is None and worst.ratio > 1 + TOLERANCE:
         broken = worst
-    fallen = _shrunk(attack, attack.falls_at, effort.examples)
+    fallen = _shrunk(attack, attack.falls_at, effort.examples, seed)
     if fallen is None:
         ratio = float(attack.ratio({k: _one(v) for k, v in worst.parameters.items()}, attack.falls_at)[0])
         fallen = Find(worst.parameters, ratio, worst.by) if ratio > 1 + TOLERANCE else None
-    return AttackReport(effort.instances + effort.examples + bool(attack.sharp), worst, broken, attack.falls_at, fallen)
+    return AttackReport(effort.instances, worst, broken, attack.falls_at, fallen)
 
 
 def _random(attack: Attack, instances: int, seed: int) -> Find:
@@ -194,7 +201,7 @@ def _search(attack: Attack, generations: int, seed: int) -> Find:
     return Find({name: value[0].tolist() for name, value in found.items()}, -float(polished.fun), "worst-case search")
 
 
-def _shrunk(attack: Attack, share: float, examples: int) -> Find | None:
+def _shrunk(attack: Attack, share: float, examples: int, seed: int) -> Find | None:
     strategy = st.fixed_dictionaries({name: where.strategy for name, where in attack.parameters.items()})
 
     def breaks(parameters: dict[str, Any]) -> bool:
@@ -205,9 +212,10 @@ def _shrunk(attack: Attack, share: float, examples: int) -> Find | None:
             strategy,
             breaks,
             settings=settings(
-                max_examples=examples, database=None, derandomize=True, deadline=None, phases=(Phase.generate, Phase.shrink),
+                max_examples=examples, database=None, deadline=None, phases=(Phase.generate, Phase.shrink),
                 suppress_health_check=list(HealthCheck),
             ),
+            random=Random(seed),
         )  # fmt: skip
     except NoSuchExample:
         return None

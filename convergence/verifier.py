@@ -22,6 +22,7 @@ from typing import Any
 
 Monomial = tuple[tuple[str, int], ...]
 Polynomial = dict[Monomial, Fraction]
+Factor = tuple[tuple[Monomial, Fraction], ...]
 
 
 class Rejected(ArithmeticError):
@@ -58,21 +59,25 @@ def times(p: Polynomial, q: Polynomial) -> Polynomial:
     return {m: c for m, c in product.items() if c}
 
 
-class Ratio:
-    """A quotient of two polynomials."""
+def expanded(p: Polynomial, factors: dict[Factor, int]) -> Polynomial:
+    """p times the product of factor ** power."""
+    for factor, power in factors.items():
+        for _ in range(power):
+            p = times(p, dict(factor))
+    return p
 
-    def __init__(self, top: Polynomial, bottom: Polynomial | None = None) -> None:
-        """Top over bottom; raises `Rejected` if the bottom is 0."""
-        self.top, self.bottom = top, constant(1) if bottom is None else bottom
-        if not self.bottom:
-            raise Rejected("division by zero")
+
+class Ratio:
+    """A polynomial over a product of powers of polynomials, which is kept in factors: sums need few common multiples then."""
+
+    def __init__(self, top: Polynomial, bottom: dict[Factor, int] | None = None) -> None:
+        """The polynomial `top` over the product of factor ** power in `bottom`."""
+        self.top, self.bottom = top, bottom or {}
 
     def __add__(self, other: Ratio) -> Ratio:
         """Self + other."""
-        if self.bottom == other.bottom:
-            return Ratio(plus(self.top, other.top), self.bottom)
-        top = plus(times(self.top, other.bottom), times(other.top, self.bottom))
-        return Ratio(top, times(self.bottom, other.bottom))
+        common = {factor: max(self.bottom.get(factor, 0), other.bottom.get(factor, 0)) for factor in self.bottom | other.bottom}
+        return Ratio(plus(self._over(common), other._over(common)), common)
 
     def __neg__(self) -> Ratio:
         """The negative."""
@@ -80,11 +85,18 @@ class Ratio:
 
     def __mul__(self, other: Ratio) -> Ratio:
         """Self * other."""
-        return Ratio(times(self.top, other.top), times(self.bottom, other.bottom))
+        powers = {f: self.bottom.get(f, 0) + other.bottom.get(f, 0) for f in self.bottom | other.bottom}
+        return Ratio(times(self.top, other.top), powers)
 
     def inverse(self) -> Ratio:
-        """1 / self."""
-        return Ratio(self.bottom, self.top)
+        """1 / self; raises `Rejected` if self is 0."""
+        if not self.top:
+            raise Rejected("division by zero")
+        return Ratio(expanded(constant(1), self.bottom), {tuple(sorted(self.top.items())): 1})
+
+    def _over(self, common: dict[Factor, int]) -> Polynomial:
+        """The numerator over a common denominator."""
+        return expanded(self.top, {factor: power - self.bottom.get(factor, 0) for factor, power in common.items()})
 
 
 Vector = dict[str, Ratio]
@@ -238,9 +250,11 @@ def verify(document: dict[str, Any]) -> int:
 def _value(term: dict[str, Any], reader: Reader, known: dict[str, str], not_negative: set[str], positive: set[str]) -> Ratio:
     """What a term is worth, once its multiplier is seen to be non-negative and its facts are found."""
     value = reader.scalar(term["multiplier"])
-    for part, allowed in ((value.top, not_negative), (value.bottom, positive)):
-        if any(c < 0 or not {symbol for symbol, _ in monomial} <= allowed for monomial, c in part.items()):
-            raise Rejected(f"the multiplier {term['multiplier']} is not evidently non-negative")
+    parts = [(value.top, not_negative), *((dict(factor), positive) for factor in value.bottom)]
+    if any(
+        c < 0 or not {symbol for symbol, _ in monomial} <= allowed for part, allowed in parts for monomial, c in part.items()
+    ):
+        raise Rejected(f"the multiplier {term['multiplier']} is not evidently non-negative")
     for fact in term["facts"]:
         match fact:
             case {"square": text, **rest} if not rest:

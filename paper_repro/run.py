@@ -5,12 +5,8 @@ A run can be killed at any point. Its checkpoints let it continue bit for bit; i
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +27,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from convergence.record import provenance, write_whole
 from paper_repro.encoders import resolve, weights_hash
 from paper_repro.experiment import Run
 from paper_repro.tasks import Task, load_task
@@ -72,7 +69,7 @@ def execute(run: Run, folder: str | Path, glue_dir: str | None = None, progress:
     checkpoints = path.with_suffix("")
     trainer, model_facts = _trainer(run, task, checkpoints, progress)
     trainer.train(resume_from_checkpoint=_continue_from(checkpoints))
-    result = {"settings": run.settings(), "model": model_facts, **_outcome(trainer, task), "provenance": _provenance()}
+    result = {"settings": run.settings(), "model": model_facts, **_outcome(trainer, task), "provenance": provenance(_VERSIONED)}
     write_whole(path, json.dumps(result, indent=1))
     shutil.rmtree(checkpoints, ignore_errors=True)
     return result
@@ -88,14 +85,6 @@ def read_result(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it, and its run is done again") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _continue_from(checkpoints: Path) -> str | None:
@@ -224,27 +213,3 @@ def _outcome(trainer: _TimedTrainer, task: Task) -> dict[str, Any]:
             "train_examples": len(trainer.train_dataset),
         },
     }
-
-
-def _provenance() -> dict[str, Any]:
-    """What else the numbers depend on: code, libraries, hardware, date."""
-    cuda = torch.cuda.is_available()
-    hardware = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU, {os.cpu_count()} cores"
-    return {
-        "commit": _commit(),
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED} | {"python": platform.python_version()},
-        "hardware": hardware,
-        "threads": torch.get_num_threads(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _commit() -> str | None:
-    """The checkout's commit, "+changes" if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+changes" if changed else "")

@@ -21,7 +21,8 @@ import numpy as np
 from scipy import stats
 
 from paper_repro.experiment import Run, load_experiment
-from paper_repro.run import execute, read_result, result_file, write_whole
+from convergence.record import write_whole
+from paper_repro.run import execute, read_result, result_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
 

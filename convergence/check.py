@@ -1,0 +1,117 @@
+"""Check one theorem: verify its proof, attack its bounds, measure the core against them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convergence import attack, measurement, verifier
+from convergence.certificate import Identity, Inequality, Rejected
+from convergence.effort import Effort
+from convergence.theorem import Argument, Step, Theorem
+
+Report = dict[str, Any]
+
+
+def check(theorem: Theorem, effort: Effort, figures: Path | None = None) -> Report:
+    """Do everything that the theorem offers.
+
+    Args:
+        theorem: what to check.
+        effort: how much.
+        figures: folder for an SVG a measurement; None: draw nothing.
+
+    Returns:
+        Plain data: `proof` (a row a step), `attacks`, `measurements`, `instances`, `failures` (empty if all is well; each
+        begins with the theorem's name), `seconds`.
+    """
+    torch.set_num_threads(1)  # small tensors: more threads only get in each other's way
+    start = time.perf_counter()
+    failures: list[str] = []
+    proof = _proof(theorem, failures)
+    attacks = [_attack(theorem, one, effort, failures) for one in theorem.attacks]
+    measurements = [_measure(theorem, one, effort, figures, failures) for one in theorem.measurements]
+    played = sum(curve["instances"] for m in measurements for curve in m["curves"])
+    return {
+        "name": theorem.name,
+        "title": theorem.title,
+        "effort": effort.name,
+        "statement": [bound.latex for bound in theorem.bounds],
+        "proof": proof,
+        "attacks": attacks,
+        "measurements": measurements,
+        "instances": sum(a["instances"] for a in attacks) + played,
+        "failures": failures,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def step_kind(step: Step) -> str:
+    """What a reader has to trust for it."""
+    if isinstance(step, Identity) and not step.is_rational:
+        return "sympy only"
+    if isinstance(step, Inequality | Identity):
+        return "certified"
+    return "argued" if isinstance(step, Argument) else "cited"
+
+
+def _proof(theorem: Theorem, failures: list[str]) -> list[Report]:
+    try:
+        theorem.verify()
+        verifier.verify(json.loads(json.dumps(theorem.document())))
+    except (Rejected, verifier.Rejected) as error:
+        failures.append(f"{theorem.name}: certificate rejected: {error}")
+    return [{"step": step.name, "kind": step_kind(step)} for step in theorem.proof]
+
+
+def _attack(theorem: Theorem, one: attack.Attack, effort: Effort, failures: list[str]) -> Report:
+    try:
+        report = attack.run(one, effort)
+    except ArithmeticError as error:  # the core refused to go on
+        failures.append(f"{theorem.name}: attack {one.name!r}: {error}")
+        return {"name": one.name, "instances": 0, "error": str(error)}
+    if report.broken:
+        failures.append(f"{theorem.name}: attack {one.name!r} broke the bound: {report.broken}")
+    if not report.fallen:
+        failures.append(f"{theorem.name}: attack {one.name!r} found no violation at {one.falls_at} of the constant")
+    return {"name": one.name, "bound": one.bound.name, "constant": one.constant, **finite(asdict(report))}
+
+
+def _measure(
+    theorem: Theorem, one: measurement.Measurement, effort: Effort, figures: Path | None, failures: list[str]
+) -> Report:
+    try:
+        curves = [measurement.summarise(curve) for curve in one.play(effort)]
+    except ArithmeticError as error:
+        failures.append(f"{theorem.name}: measurement {one.name!r}: {error}")
+        return {"name": one.name, "title": one.title, "alt": one.alt, "figure": None, "curves": [], "error": str(error)}
+    for curve in curves:
+        if curve.violations:
+            failures.append(f"{theorem.name}: measurement {one.name!r}, {curve.label}: {curve.violations} of {curve.instances}")
+    name = None
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
+        name = f"{theorem.name}-{one.name}.svg"
+        measurement.draw(one, curves, figures / name)
+    return {
+        "name": one.name,
+        "title": one.title,
+        "alt": one.alt,
+        "figure": name,
+        "curves": [finite(asdict(curve)) for curve in curves],
+    }
+
+
+def finite(value: Any) -> Any:
+    """The same data with NaN and infinity, which JSON lacks, as None."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,132 @@
+"""Planted faults: one wrong sign, constant or multiplier, and the name of the check that must notice.
+
+A check that cannot fail says nothing. Each fault here changes one line of the source, in a process of its own, and the named
+theorem is checked there; the fault is caught if that check fails. Multipliers of certificates are changed one by one as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+from convergence.theorem import Theorem
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One changed line.
+
+    Attributes:
+        name: what is wrong, in words.
+        module: where.
+        right: the source text, which must occur exactly once.
+        wrong: what takes its place.
+        caught_by: the theorem whose check must fail.
+    """
+
+    name: str
+    module: str
+    right: str
+    wrong: str
+    caught_by: str
+
+
+FAULTS = (
+    Fault(
+        "the follower descends",
+        "scala.adversary",
+        "noise + self.step_size * gradient",
+        "noise - self.step_size * gradient",
+        "projected-ascent",
+    ),
+)
+
+
+def plant(fault: Fault) -> dict[str, Any]:
+    """Check the named theorem with the fault in, in a process of its own.
+
+    Returns:
+        The fault, `caught`, and `how`: the first failure it caused.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "convergence.faults", json.dumps(asdict(fault))], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"fault {fault.name!r} could not be planted: {done.stderr.strip()[-500:]}")
+    failures = json.loads(done.stdout.splitlines()[-1])
+    return {**asdict(fault), "caught": bool(failures), "how": failures[0][:300] if failures else ""}
+
+
+def tampered(theorem: Theorem) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The theorem's certificate documents, each with one number changed: a multiplier by 1%, its sign, a term left out.
+
+    Yields:
+        What was changed, and the document.
+    """
+    document = theorem.document()
+    for i, step in enumerate(document["steps"]):
+        if "left" in step:
+            changed = copy.deepcopy(document)
+            changed["steps"][i]["left"] = f"({step['left']}) + 1/1000"
+            yield f"{step['name']}: left side + 1/1000", changed
+            continue
+        for j in range(len(step["terms"])):
+            for how, text in (("* 101/100", "({})*101/100"), ("* (-1)", "-({})"), ("left out", "0*({})")):
+                changed = copy.deepcopy(document)
+                term = changed["steps"][i]["terms"][j]
+                term["multiplier"] = text.format(term["multiplier"])
+                yield f"{step['name']}: multiplier {j + 1} {how}", changed
+
+
+class _Planter(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads one module from changed source."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != self.fault.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None or spec.origin is None:
+            return None
+        self.origin = spec.origin
+        return importlib.util.spec_from_file_location(name, spec.origin, loader=self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        with open(self.origin, encoding="utf-8") as file:
+            source = file.read()
+        if source.count(self.fault.right) != 1:
+            raise ValueError(f"{self.fault.module} does not have exactly one {self.fault.right!r}")
+        exec(compile(source.replace(self.fault.right, self.fault.wrong), self.origin, "exec"), module.__dict__)
+
+
+def _main(arguments: Iterable[str]) -> None:
+    fault = Fault(**json.loads(next(iter(arguments))))
+    planter = _Planter(fault)
+    sys.meta_path.insert(0, planter)
+    # Only now: nothing of the package may be loaded before the fault is in.
+    from convergence.check import check  # noqa: PLC0415
+    from convergence.effort import FAST  # noqa: PLC0415
+    from convergence.theorems import all_theorems  # noqa: PLC0415
+
+    theorem = next(t for t in all_theorems() if t.name == fault.caught_by)
+    print(json.dumps(check(theorem, FAST)["failures"]))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,106 @@
+"""The pages: every theorem with its proof, attacks and figures, and what has to be trusted. Files that need no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sympy
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from latex2mathml.converter import convert
+from markupsafe import Markup, escape
+
+from convergence.certificate import Fact, Identity, Inequality, Norm2, Square, Term, norm2
+from convergence.record import write_whole
+from convergence.theorem import Theorem
+
+
+def write(folder: Path, theory: Mapping[str, Any], theorems: Sequence[Theorem]) -> list[Path]:
+    """Write ``index.html`` and ``trust.html``.
+
+    Args:
+        folder: where; figures are taken from its ``figures/`` and put into the page.
+        theory: what ``python -m convergence`` computed, as in its ``theory.json``.
+        theorems: the objects it was computed from.
+
+    Returns:
+        The files.
+    """
+    environment = Environment(
+        loader=PackageLoader("convergence"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"rich": rich, "formula": formula, "latex": sympy.latex, "number": number}
+    environment.globals |= {"proof": _proof, "figure": partial(_embedded, folder / "figures")}
+    reports = {report["name"]: report for report in theory["theorems"]}
+    shown = [(theorem, reports[theorem.name]) for theorem in theorems if theorem.name in reports]
+    written = []
+    for file in ("index.html", "trust.html"):
+        path = folder / file
+        write_whole(path, environment.get_template(f"{file}.j2").render(theory=theory, shown=shown, titles=_titles(theorems)))
+        written.append(path)
+    return written
+
+
+def formula(latex: str, block: bool = False) -> Markup:
+    """LaTeX as MathML, which browsers render by themselves."""
+    return Markup(convert(latex, display="block" if block else "inline"))  # made from our own text
+
+
+def rich(text: str) -> Markup:
+    """Words with formulas between dollars."""
+    parts = text.split("$")
+    return Markup("").join(formula(part) if i % 2 else escape(part) for i, part in enumerate(parts))
+
+
+def number(value: Any) -> str:
+    """Four digits, which is more than a reader needs."""
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return "[" + ", ".join(number(v) for v in value) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _proof(theorem: Theorem) -> list[dict[str, Any]]:
+    """A row a step: name, kind, words, formulas."""
+    rows = []
+    for step in theorem.proof:
+        row: dict[str, Any] = {"name": step.name, "says": step.says, "claim": None, "because": None, "where": None}
+        if isinstance(step, Inequality):
+            terms = r" \;+\; ".join(_term(term) for term in step.terms)
+            row |= {"claim": sympy.latex(step.gap) + r" \;\ge\; 0", "because": terms}
+        elif isinstance(step, Identity):
+            row |= {"claim": sympy.latex(step.left) + r" \;=\; " + sympy.latex(step.right)}
+        if isinstance(step, Inequality | Identity) and step.region:
+            row["where"] = r",\quad ".join(f"{sympy.latex(k)} = {sympy.latex(v)}" for k, v in step.region.items())
+        row["source"] = getattr(step, "source", "")
+        rows.append(row)
+    return rows
+
+
+def _term(term: Term) -> str:
+    facts = "".join(rf"\left[{_fact(fact)}\right]" for fact in term.facts)
+    if term.multiplier == 1 and facts:
+        return facts
+    return (
+        sympy.latex(term.multiplier) + facts
+        if term.multiplier.is_Atom or not facts
+        else (rf"\left({sympy.latex(term.multiplier)}\right){facts}")
+    )
+
+
+def _fact(fact: Fact) -> str:
+    if isinstance(fact, Square):
+        return rf"\left({sympy.latex(fact.expression)}\right)^2"
+    return sympy.latex(norm2(fact.vector)) if isinstance(fact, Norm2) else rf"\text{{{fact}}}"
+
+
+def _embedded(folder: Path, name: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode((folder / name).read_bytes()).decode()
+
+
+def _titles(theorems: Sequence[Theorem]) -> dict[str, str]:
+    return {theorem.name: theorem.title for theorem in theorems}

@@ -1,0 +1,50 @@
+"""Results as files: written whole or not at all, with what their numbers depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def provenance(packages: Sequence[str]) -> dict[str, Any]:
+    """What the numbers depend on beside the settings: code, libraries, hardware, date.
+
+    Args:
+        packages: installed distributions whose versions matter.
+    """
+    cuda = torch.cuda.is_available()
+    hardware = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    return {
+        "commit": _commit(),
+        "versions": {name: importlib.metadata.version(name) for name in packages} | {"python": platform.python_version()},
+        "hardware": hardware,
+        "threads": torch.get_num_threads(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _commit() -> str | None:
+    """The checkout's commit, "+changes" if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+changes" if changed else "")
