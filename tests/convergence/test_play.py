@@ -45,9 +45,8 @@ def test_a_batch_is_its_instances(problem, steps, delay, start, data):
 def test_rounds_by_hand(problem, data):
     x, _ = data.draw(draw.points(problem))
     noise = torch.full_like(x, 0.25)
-    seen = play(
-        problem, x, normalized(0.1), follower(0.5, 2, start="warm"), rounds=3, observe=observe, noise=lambda t, _: (t + 1) * noise
-    )  # fmt: skip
+    players = normalized(0.1), follower(0.5, 2, start="warm")
+    seen = play(problem, x, *players, rounds=3, observe=observe, noise=lambda t, _: (t + 1) * noise)
     y = torch.zeros(problem.batch, problem.d_y, dtype=torch.float64)
     for t in range(3):
         for _ in range(2):

@@ -1,0 +1,224 @@
+"""A delayed start saves ascent steps and pays with the follower's absence: the exact exchange rate."""
+
+from collections.abc import Sequence
+
+import torch
+from sympy import Eq, Integer, Rational, symbols
+from torch import Tensor, nn
+
+from convergence.attack import Attack, Range, Values
+from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.effort import Effort
+from convergence.measurement import Curve, Measurement
+from convergence.play import follower, normalized, play
+from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorems.projected_ascent import CONTRACTION
+from convergence.theorems.restart import games, inner_error, starts
+from scala import Game
+from toy_problems import Quadratic
+
+beta, omega, q, K, T, t_s, cost = symbols("beta omega q K T t_s cost", positive=True)
+Q, Y, R, e_before, e_after, E_1, E_2, late, s = symbols("Q Y R e_before e_after E_1 E_2 late s", positive=True)
+C_1, C_2 = symbols("C_1 C_2", positive=True)
+
+ERROR = Bound(
+    "mean inner error",
+    r"\frac1T \sum_{t<T} \sum_i e_{t,i}",
+    beta * omega * (C_1 * t_s / T + C_2 * (1 - t_s / T) * q**K),
+    constants={C_1: Integer(1), C_2: Integer(1)},
+)
+COST = t_s + (1 + K) * (T - t_s)
+
+PROOF = (
+    Inequality(
+        "before the delay",
+        beta * omega - e_before,
+        (Term(1, "coupling before"), Term(beta, "ball")),
+        says=r"The leader sees $y = 0$: $\sum_i e_i \le (\sum_i\beta_i)\|0 - y^*\| \le (\sum_i\beta_i)\omega$.",
+    ),
+    Inequality(
+        "after the delay",
+        beta * omega * Q - e_after,
+        (Term(1, "coupling after"), Term(beta, "contraction"), Term(beta * Q, "ball")),
+        says=r"The follower starts from $0$ and makes $K$ steps, $Q = q^K$.",
+    ),
+    Argument(
+        "means", r"Hence the means over the first $t_s$ rounds and over the others, $E_1$ and $E_2$, obey the same bounds."
+    ),
+    Inequality(
+        "all rounds",
+        beta * omega * (t_s / T + (1 - t_s / T) * Q) - (t_s * E_1 + (T - t_s) * E_2) / T,
+        (Term(t_s / T, "mean before"), Term((T - t_s) / T, "mean after")),
+        region={T: t_s + late},
+        says=r"Weighted by their shares of the $T$ rounds.",
+    ),
+    Identity(
+        "bound as a function of cost",
+        1 - (1 - Q) * (cost - T) / (K * T),
+        (t_s / T + (1 - t_s / T) * Q).subs(t_s, T - (cost - T) / K),
+        says=r"Put $t_s = T - (\mathrm{cost} - T)/K$: every gradient beyond $T$ lowers the bound by "
+        r"$(\sum_i\beta_i)\omega\,(1-q^K)/(KT)$.",
+    ),
+    Inequality(
+        "one step is worth more than half of two",
+        (1 - q) - (1 - q**2) / 2,
+        (Term(Rational(1, 2), Square(1 - q)),),
+        says=r"$(1-q^K)/K = (1 + q + \dots + q^{K-1})/K$ is a mean of falling numbers, so it is largest at $K = 1$.",
+    ),
+)
+
+ROUNDS, DELAY, STEPS = 3, 1, 2
+
+
+def _three_rounds(mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, Values]:
+    """The core, t_s = 1 of T = 3, K = 2, rho = 1: two scalar layers that both couple to one noise.
+
+    The radius is `reach` times the size of the first answer without a ball.
+    """
+    omega = (reach * 2.5 * b * x / mu).abs().clamp_min(2.0**-10)
+    B = torch.stack([b, 1.5 * b], -1)[:, :, None]
+    problem = Quadratic(torch.zeros(len(mu), 2, 2), B, mu[:, None, None], layers=(1, 1), omega=omega)
+    seen = play(
+        problem,
+        torch.stack([x, x], -1),
+        normalized(2.0**-10),
+        follower(1.0, STEPS),
+        rounds=ROUNDS,
+        delay=DELAY,
+        observe=lambda r: {"e": inner_error(problem, r.x, r.u)},
+    )
+    rate = CONTRACTION(l=mu, mu=mu, rho=1.0, K=1.0, r_0=1.0)
+    fixed = {"K": STEPS, "T": ROUNDS, "t_s": DELAY}
+    return seen["e"].mean(0), {"beta": 2.5 * b, "omega": omega, "q": rate} | {
+        k: torch.tensor(float(v)) for k, v in fixed.items()
+    }
+
+
+def campaign(problem: Quadratic, x: Tensor, *, step: float, ascent: int, delay: int, rounds: int) -> tuple[Tensor, int]:
+    """The core's game with its own count of gradients: mean over rounds of sum_i e_i [B], and gradients a sample."""
+    layers = [nn.Parameter(part.clone()) for part in problem.split(x)]
+    game = Game(normalized(step)(layers), follower(1.0, ascent), delay=delay)
+    at = torch.zeros(problem.batch, problem.d_y, dtype=torch.float64)
+    assert problem.omega is not None
+    at[:, 0] = problem.omega
+
+    def objective(noise: Tensor | None) -> Tensor:
+        return problem.f(torch.cat(list(layers), -1), torch.zeros_like(at) if noise is None else noise).sum()
+
+    total = torch.zeros(problem.batch, dtype=torch.float64)
+    for _ in range(rounds):
+        before = torch.cat([layer.detach().clone() for layer in layers], -1)
+        game.round(objective, at)
+        total += inner_error(problem, before, torch.cat([layer.grad for layer in layers if layer.grad is not None], -1))
+    return total / rounds, game.gradient_evaluations // problem.batch
+
+
+def _family(effort: Effort) -> tuple[Quadratic, Tensor, Tensor, Tensor]:
+    """Games whose best answer stays near the sphere: (problem, start, q, sum of beta)."""
+    problem = games(effort.seeds, 3.0, torch.ones(effort.seeds))
+    c = problem.constants
+    assert c.l_yy is not None
+    assert c.mu is not None
+    assert c.beta is not None
+    return problem, starts(problem), CONTRACTION(l=c.l_yy, mu=c.mu, rho=1.0, K=1.0, r_0=1.0), c.beta.sum(-1)
+
+
+def _trade_off(effort: Effort) -> Sequence[Curve]:
+    (problem, x, rate, betas), horizon = _family(effort), 40
+    assert problem.omega is not None
+    curves = []
+    for k in (1, 2, 4):
+        costs, measured, bounds = [], [], []
+        for delay in (40, 30, 20, 10, 0):
+            error, spent = campaign(problem, x, step=0.005, ascent=k, delay=delay, rounds=horizon)
+            expected = COST.subs({t_s: delay, T: horizon, K: k})
+            if spent != expected:
+                raise AssertionError(f"the core counts {spent} gradients a sample, the formula {expected}")
+            costs.append(spent / horizon)
+            measured.append(error)
+            bounds.append(ERROR(beta=betas, omega=problem.omega, q=rate, K=float(k), T=float(horizon), t_s=float(delay)))
+        curves.append(Curve(f"K = {k}", costs, torch.stack(measured), torch.stack(bounds)))
+    return curves
+
+
+def _over_delay(effort: Effort) -> Sequence[Curve]:
+    (problem, x, rate, betas), horizon = _family(effort), 40
+    assert problem.omega is not None
+    curves = []
+    for k in (1, 4):
+        measured, bounds = [], []
+        for delay in (0, 10, 20, 30, 40):
+            measured.append(campaign(problem, x, step=0.005, ascent=k, delay=delay, rounds=horizon)[0])
+            bounds.append(ERROR(beta=betas, omega=problem.omega, q=rate, K=float(k), T=float(horizon), t_s=float(delay)))
+        curves.append(Curve(f"K = {k}", [0, 0.25, 0.5, 0.75, 1], torch.stack(measured), torch.stack(bounds)))
+    return curves
+
+
+THEOREM = Theorem(
+    name="delay",
+    title="What a delayed start saves and costs",
+    about=r"The follower joins at round $t_s$ of $T$ and restarts from $0$ every round. The mean error interpolates between "
+    r"$(\sum_i\beta_i)\omega$, no follower, and $(\sum_i\beta_i)\omega q^K$, a follower throughout; the cost, in gradients a "
+    r"sample, between $T$ and $(1+K)T$.",
+    source="Derived here from theorem projected-ascent.",
+    symbols={
+        "e_{t,i}": r"$\|\nabla_{x_i} f(x_t,y_t) - \nabla_i\Phi(x_t)\|$, $y_t$ what the leader sees in round $t$",
+        r"\beta": r"$\sum_i\beta_i$, $\beta_i$ a bound of $\|\partial^2 f/\partial x_i\partial y\|$",
+        r"\omega": "radius of the ball",
+        "q": "factor of one ascent step, theorem projected-ascent",
+        "K": "ascent steps a round",
+        "T": "rounds",
+        "t_s": "first round with the follower, counted from 0",
+        "cost": "gradients of one sample's loss, both players together",
+    },
+    assumptions=(
+        Assumption("ball", r"$Y = \|y^*\| \le \omega$.", omega - Y),
+        Assumption("coupling before", r"$y = 0$: $\sum_i e_i \le (\sum_i\beta_i) Y$.", beta * Y - e_before),
+        Assumption("coupling after", r"$\sum_i e_i \le (\sum_i\beta_i) R$, $R = \|y_K - y^*\|$.", beta * R - e_after),
+        Assumption("contraction", r"$R \le q^K Y$ from $y_0 = 0$.", Q * Y - R, proved_by="projected-ascent"),
+        Assumption("mean before", r"mean over the first rounds, by the argument *means*.", beta * omega - E_1),
+        Assumption("mean after", r"mean over the other rounds, by the argument *means*.", beta * omega * Q - E_2),
+        Assumption("envelope", r"$\nabla_i\Phi(x) = \nabla_{x_i} f(x,y^*(x))$.", proved_by="danskin"),
+    ),
+    bounds=(ERROR,),
+    facts=(Eq(cost, COST),),
+    proof=PROOF,
+    attacks=tuple(
+        Attack(
+            name,
+            ERROR,
+            _three_rounds,
+            {"mu": Range(0.125, 0.5), "b": Range(0.5, 2), "reach": Range(0.9, 1.2), "x": Range(0.25, 1)},
+            constant=constant,
+        )
+        for name, constant in (("rounds without", "C_1"), ("rounds with", "C_2"))
+    ),
+    measurements=(
+        Measurement(
+            "trade-off",
+            "Error bought by gradients: K = 1 first",
+            "gradients a sample and round, counted by the core",
+            r"mean over rounds of $\sum_i e_i$",
+            _trade_off,
+            log="",
+            alt="Error against cost: straight lines falling from the same point without a follower; that of one ascent step is "
+            "the steepest, those of more steps reach further.",
+        ),
+        Measurement(
+            "delay",
+            "The error grows in proportion to the rounds without noise",
+            r"share of rounds before the follower, $t_s/T$",
+            r"mean over rounds of $\sum_i e_i$",
+            _over_delay,
+            log="",
+            alt="Error against the delay's share: straight lines rising to the same point, below dashed bounds.",
+        ),
+    ),
+    remarks=(
+        r"Honest consequence: with $y = 0$ throughout $\sum_i e_i \le (\sum_i\beta_i)\omega$ as well. So this bound alone "
+        r"cannot show that noise helps; it shows how much of the error each gradient buys back.",
+        r"At equal cost, up to $2T$ gradients a sample, $K = 1$ from an earlier round has the smallest bound, as $(1-q^K)/K$ "
+        r"falls with $K$. More ascent steps pay only once the follower plays in every round.",
+    ),
+    order=52,
+)
