@@ -53,13 +53,15 @@ class Range:
 
     @property
     def strategy(self) -> st.SearchStrategy[Any]:
-        """Simple fractions, or powers of two, which shrink to simpler ones."""
+        """Fractions with denominators up to 64, or powers of two; both shrink to the simplest."""
         if self.log:
-            powers = st.integers(math.ceil(math.log2(self.low)), math.floor(math.log2(self.high)))
-            number = powers.map(lambda k: 2.0**k)
+            powers = range(math.ceil(math.log2(self.low)), math.floor(math.log2(self.high)) + 1)
+            values = [2.0**k for k in sorted(powers, key=abs)]
         else:
-            low, high = Fraction(math.ceil(64 * self.low), 64), Fraction(math.floor(64 * self.high), 64)
-            number = st.fractions(low, high, max_denominator=64).map(float)
+            # One draw from a sorted list: hypothesis' own fractions take longer than a round of the game.
+            steps = range(math.ceil(64 * self.low), math.floor(64 * self.high) + 1)
+            values = [float(f) for f in sorted((Fraction(n, 64) for n in steps), key=lambda f: (f.denominator, abs(f), f < 0))]
+        number = st.sampled_from(values)
         return st.lists(number, min_size=self.size, max_size=self.size) if self.size else number
 
 

@@ -190,10 +190,13 @@ class Identity:
     @property
     def is_rational(self) -> bool:
         """Whether both sides are rational functions, which the stand-alone verifier can check too."""
-        expression = expand_dots(self.left - self.right).subs(self.region)
-        dots = {dot: sympy.Dummy() for dot in expression.atoms(Dot)}
-        plain = expression.subs(dots)
-        return bool(plain.is_rational_function(*plain.free_symbols)) if plain.free_symbols else bool(plain.is_rational)
+        return all(_is_rational(side.subs(self.region)) for side in (self.left, self.right))
+
+
+def _is_rational(expression: Expr) -> bool:
+    expression = expand_dots(expression)
+    plain = expression.subs({dot: sympy.Dummy() for dot in expression.atoms(Dot)})
+    return bool(plain.is_rational_function(*plain.free_symbols)) if plain.free_symbols else bool(plain.is_Rational)
 
 
 def _numerator(expression: Expr, region: Mapping[Symbol, Expr]) -> Expr:

@@ -26,4 +26,4 @@ class Effort:
 
 
 FULL = Effort("full", instances=100_000, examples=300, search=60, seeds=100, rounds=1.0)
-FAST = Effort("fast", instances=5_000, examples=100, search=15, seeds=20, rounds=0.25)
+FAST = Effort("fast", instances=5_000, examples=60, search=8, seeds=20, rounds=0.25)

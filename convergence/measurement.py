@@ -144,11 +144,14 @@ def draw(measurement: Measurement, reports: Sequence[CurveReport], path: Path) -
     with mpl.rc_context({"svg.hashsalt": measurement.name, "font.size": 10, "svg.fonttype": "path"}):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
+        bounds: set[tuple[float, ...]] = set()
         for k, report in enumerate(reports):
             data, colour = report.data, f"C{k}"
             axes.plot(data["x"], data["median"], "o-", color=colour, ms=4, label=report.label)
             axes.fill_between(data["x"], data["low"], data["high"], color=colour, alpha=0.18, lw=0)
-            if "bound" in data:
+            bound = tuple(data.get("bound", ()))
+            if bound and bound not in bounds:  # curves may share one
+                bounds.add(bound)
                 axes.plot(data["x"], data["bound"], "--", color=colour, lw=1.2, label=f"{report.label}: bound")
         if "x" in measurement.log:
             axes.set_xscale("log")

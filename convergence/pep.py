@@ -33,12 +33,13 @@ from sympy import Expr, Rational, Symbol, symbols
 from convergence import verifier
 from convergence.certificate import Dot, Inequality, Norm2, Rejected, Term, document, expand_dots, norm2, vectors
 from convergence.effort import FAST, FULL, Effort
+from convergence.record import write_whole
 from convergence.theorem import Bound
 from convergence.theorems.gradient_descent_ascent import DESCENT, DRIFT
 from convergence.theorems.projected_ascent import CONTRACTION
 
 STORED = Path(__file__).parent / "pep_certificates"
-"""Certificates found with the solver, as data: projected_ascent.json and false_bound.json."""
+"""Certificates found with the solver, as data; `verifier` accepts all of them but false_bound.json, which proves nothing."""
 
 Parameters = dict[str, Fraction]
 Certificate = tuple[dict[str, Expr], Inequality]
@@ -47,7 +48,8 @@ Certificate = tuple[dict[str, Expr], Inequality]
 NOT_REPRESENTABLE = {
     "danskin": "A Hessian's norm bounds joint smoothness, and y*(x) maximises at both ends of a segment: the class of such f "
     "has no known interpolation conditions. The sharp constant comes from a 2x2 extremal Hessian instead.",
-    "gradient-descent-ascent, whole": "Phi = max f(., y) and f are tied by that same class. Its steps (descent, drift) are compared one by one.",
+    "gradient-descent-ascent, whole": "Phi = max f(., y) and f are tied by that same class. Its steps (descent, drift) are "
+    "compared one by one.",
     "rate (normalised leader)": "A step of length eta along u/|u| is not linear in the Gram matrix of points and gradients, "
     "nor is sum |u_i|. A lemma in two variables and four sharp instances take its place.",
     "key lemma": "It bounds an expectation of <g, u/|u|>: not linear in the Gram matrix.",
@@ -56,7 +58,8 @@ NOT_REPRESENTABLE = {
 """Statements that no performance-estimation SDP of today represents, and why."""
 
 
-def _optional(module: str) -> Any:
+def optional(module: str) -> Any:
+    """Import a module of the extra ``pep``, or say how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -95,14 +98,14 @@ def _ascent_problem(P: Any, mu: float, l: float, rho: float, K: float) -> Any:  
 
 def _follower(P: Any, problem: Any, mu: float, l: float) -> tuple[Any, Any, Any, Any]:  # noqa: E741
     """-f(x, .), the indicator of Y, its minimiser and a start."""
-    functions = _optional("PEPit.functions")
+    functions = optional("PEPit.functions")
     loss = problem.declare_function(functions.SmoothStronglyConvexFunction, mu=mu, L=l)
     ball = problem.declare_function(functions.ConvexIndicatorFunction)
     return loss, ball, (loss + ball).stationary_point(), problem.set_initial_point()
 
 
 def _steps() -> Any:
-    return _optional("PEPit.primitive_steps")
+    return optional("PEPit.primitive_steps")
 
 
 def _ascent_terms(
@@ -146,7 +149,7 @@ def _ascent_certificate(mu: Fraction, l: Fraction, rho: Fraction, K: Fraction) -
 
 def _monotone_problem(P: Any, mu: float, l: float, eta: float, K: float) -> Any:  # noqa: E741
     problem = P.PEP()
-    operators = _optional("PEPit.operators")
+    operators = optional("PEPit.operators")
     field = problem.declare_function(operators.LipschitzStronglyMonotoneOperatorCheap, mu=mu, L=l)
     best, z = field.stationary_point(), problem.set_initial_point()
     problem.set_initial_condition((z - best) ** 2 <= 1)
@@ -173,7 +176,7 @@ def _monotone_certificate(mu: Fraction, l: Fraction, eta: Fraction, K: Fraction)
 
 def _descent_problem(P: Any, kappa: float, l: float, eta: float, e_0: float) -> Any:  # noqa: E741
     problem = P.PEP()
-    phi = problem.declare_function(_optional("PEPit.functions").SmoothFunction, L=kappa * l)
+    phi = problem.declare_function(optional("PEPit.functions").SmoothFunction, L=kappa * l)
     x, g = problem.set_initial_point(), P.Point()
     slope, value = phi.oracle(x)
     problem.add_constraint((g - slope) ** 2 <= (l * e_0) ** 2)
@@ -225,7 +228,7 @@ def _sharpest_drift(kappa: Fraction, root: Fraction) -> Parameters:
 def _gradient_descent_problem(P: Any, L: float, N: float) -> Any:
     """PEPit's own example, as in its examples/nonconvex_optimization/gradient_descent.py."""
     problem = P.PEP()
-    phi = problem.declare_function(_optional("PEPit.functions").SmoothFunction, L=L)
+    phi = problem.declare_function(optional("PEPit.functions").SmoothFunction, L=L)
     x = problem.set_initial_point()
     slope, first = phi.oracle(x)
     problem.set_performance_metric(slope**2)
@@ -271,7 +274,7 @@ def _least_gradient(
 
 def _inexact_problem(P: Any, L: float, eta: float, e: float, N: float) -> Any:
     problem = P.PEP()
-    phi = problem.declare_function(_optional("PEPit.functions").SmoothFunction, L=L)
+    phi = problem.declare_function(optional("PEPit.functions").SmoothFunction, L=L)
     x, slopes = problem.set_initial_point(), []
     first = phi(x)
     for _ in range(int(N)):
@@ -291,7 +294,7 @@ def _inexact_certificate(L: Fraction, eta: Fraction, e: Fraction, N: Fraction) -
         assumed[f"smoothness {k}"] = values[k] - h * Dot(slope, g) + s * h**2 / 2 * norm2(g) - values[k + 1]
         assumed[f"inner error {k}"] = off**2 - norm2(g - slope)
         terms += [Term(2 / (h * n), f"smoothness {k}"), Term(Rational(1, n), f"inner error {k}")]
-        terms.append(Term((1 - s * h) / n, Norm2(g)))
+        terms += [Term((1 - s * h) / n, Norm2(g))] if s * h < 1 else []
     gap = 2 / (h * n) + off**2 - sympy.Add(*(norm2(slope) for slope, _ in pairs)) / n
     return assumed, Inequality("mean gradient", gap, tuple(terms))
 
@@ -299,7 +302,7 @@ def _inexact_certificate(L: Fraction, eta: Fraction, e: Fraction, N: Fraction) -
 def _moreau_problem(P: Any, l: float, eta: float, delta: float, G: float) -> Any:  # noqa: E741
     """Phi and h = f(., y) <= Phi, both plus (l/2)|.|^2 and so convex."""
     problem = P.PEP()
-    convex = _optional("PEPit.functions").ConvexFunction
+    convex = optional("PEPit.functions").ConvexFunction
     upper, lower = problem.declare_function(convex), problem.declare_function(convex)
     x = problem.set_initial_point()
     g = lower.gradient(x) - l * x
@@ -396,8 +399,8 @@ STATEMENTS = (
         _choices(mu=("1/10", "1/2", 0), l=(1,), eta=("1/10", "1/2"), K=(1, 2, 3)),
     ),
     Statement(
-        "one descent", "gradient-descent-ascent", "one step of the leader, Phi kappa l-smooth, |g - grad Phi| <= l e_0", DESCENT,
-        {}, True, False, _descent_problem, _descent_certificate,
+        "one descent", "gradient-descent-ascent", "one step of the leader, Phi kappa l-smooth, |g - grad Phi| <= l e_0",
+        DESCENT, {}, True, False, _descent_problem, _descent_certificate,
         _choices(kappa=(1, 4), l=(1,), eta=("1/8", "1/4"), e_0=("1/10", "1/2")),
     ),
     Statement(
@@ -447,7 +450,7 @@ def cross_check(effort: Effort = FULL, solver: str = "CLARABEL") -> list[dict[st
         ModuleNotFoundError: without the extra ``pep``.
         Rejected: an exact proof is refused.
     """
-    P = _optional("PEPit")
+    P = optional("PEPit")
     rows = []
     for statement in STATEMENTS:
         chosen = statement.choices if effort.name == FULL.name else statement.choices[:: max(1, len(statement.choices) // 2)]
@@ -580,7 +583,7 @@ def certificate(mu: Fraction, l: Fraction, rho: Fraction, solver: str = "CLARABE
     Raises:
         Rejected: no rounding up to a denominator of 10^6 is a proof.
     """
-    P, cp = _optional("PEPit"), _optional("cvxpy")
+    P, cp = optional("PEPit"), optional("cvxpy")
     np = importlib.import_module("numpy")
     start = time.perf_counter()
     problem = _ascent_problem(P, float(mu), float(l), float(rho), 1.0)
@@ -650,7 +653,12 @@ def as_document(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def stored(name: str = "projected_ascent") -> dict[str, Any]:
-    """A stored record: "projected_ascent" (an `as_document`) or "false_bound"."""
+    """A stored certificate, for the stand-alone verifier.
+
+    Args:
+        name: "projected_ascent" (an `as_document`), "gradient_descent" (the `false_bound` record's proof of the truth) or
+            "false_bound" (its false proof, and the record under "record").
+    """
     return json.loads((STORED / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -704,7 +712,7 @@ def false_bound(solver: str = "SCS", steps: Sequence[int] = (1, 2, 3, 4, 5, 6, 8
     Raises:
         ValueError: no bound of this solver is false, by more than 1e-8, for these N.
     """
-    P = _optional("PEPit")
+    P = optional("PEPit")
     falsest: dict[str, Any] = {"below": 1e-8}
     for n in steps:
         problem = _gradient_descent_problem(P, 1.0, float(n))
@@ -767,9 +775,18 @@ def _judged(proof: dict[str, Any]) -> dict[str, Any]:
 
 def write() -> None:
     """Make the stored files anew."""
-    STORED.mkdir(exist_ok=True)
-    for name, record in (("projected_ascent", as_document(certificates())), ("false_bound", false_bound())):
-        (STORED / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    for name, record in _records().items():
+        write_whole(STORED / f"{name}.json", json.dumps(record, indent=1) + "\n")
+
+
+def _records() -> dict[str, dict[str, Any]]:
+    false = false_bound()
+    proved, refused = (false[key].pop("document") for key in ("proved", "refused"))
+    return {
+        "projected_ascent": as_document(certificates()),
+        "gradient_descent": proved,
+        "false_bound": refused | {"record": false},
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

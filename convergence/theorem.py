@@ -95,20 +95,29 @@ class Assumption:
         says: the assumption in words, with ``$...$`` for formulas.
         expression: for certificates: an expression that the assumption makes >= 0; None if none uses it as such.
         proved_by: name of the theorem of this package that proves it; empty: it is assumed.
+        definition: it holds by the choice of the letters (a unit vector has norm 1), so that nothing is assumed.
     """
 
     name: str
     says: str
     expression: Expr | None = None
     proved_by: str = ""
+    definition: bool = False
 
 
 @dataclass(frozen=True)
 class Argument:
-    """A step in words, which no machine here has checked."""
+    """A step in words, which no machine here has checked.
+
+    Attributes:
+        name: unique in its theorem.
+        says: the argument, with ``$...$`` for formulas.
+        gives: what it shows to be >= 0, for later certificates to use by its name; None: nothing they need.
+    """
 
     name: str
     says: str
+    gives: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,7 @@ class Theorem:
 
     def document(self) -> dict[str, Any]:
         """The certificates as plain data for the stand-alone verifier."""
-        return document(self.name, self._assumed, self.certificates)
+        return document(self.name, self.unchecked, self.certificates)
 
     def verify(self) -> int:
         """Check every certificate with sympy.
@@ -175,7 +184,7 @@ class Theorem:
         Raises:
             Rejected: with the theorem's and the step's name.
         """
-        known: dict[str, Expr] = dict(self._assumed)
+        known: dict[str, Expr] = dict(self.unchecked)
         earlier: dict[str, Inequality] = {}
         for step in self.certificates:
             if step.name in known:
@@ -192,5 +201,7 @@ class Theorem:
         return len(self.certificates)
 
     @property
-    def _assumed(self) -> dict[str, Expr]:
-        return {a.name: a.expression for a in self.assumptions if a.expression is not None}
+    def unchecked(self) -> dict[str, Expr]:
+        """What certificates may use and no machine has checked: assumptions, and what arguments in words give."""
+        given = {step.name: step.gives for step in self.proof if isinstance(step, Argument) and step.gives is not None}
+        return {a.name: a.expression for a in self.assumptions if a.expression is not None} | given

@@ -42,9 +42,8 @@ PROOF = (
         (Term(1, "coupling after"), Term(beta, "contraction"), Term(beta * Q, "ball")),
         says=r"The follower starts from $0$ and makes $K$ steps, $Q = q^K$.",
     ),
-    Argument(
-        "means", r"Hence the means over the first $t_s$ rounds and over the others, $E_1$ and $E_2$, obey the same bounds."
-    ),
+    Argument("mean before", r"The mean over the first $t_s$ rounds, $E_1$, obeys the same bound.", beta * omega - E_1),
+    Argument("mean after", r"So does the mean over the others, $E_2$.", beta * omega * Q - E_2),
     Inequality(
         "all rounds",
         beta * omega * (t_s / T + (1 - t_s / T) * Q) - (t_s * E_1 + (T - t_s) * E_2) / T,
@@ -176,8 +175,6 @@ THEOREM = Theorem(
         Assumption("coupling before", r"$y = 0$: $\sum_i e_i \le (\sum_i\beta_i) Y$.", beta * Y - e_before),
         Assumption("coupling after", r"$\sum_i e_i \le (\sum_i\beta_i) R$, $R = \|y_K - y^*\|$.", beta * R - e_after),
         Assumption("contraction", r"$R \le q^K Y$ from $y_0 = 0$.", Q * Y - R, proved_by="projected-ascent"),
-        Assumption("mean before", r"mean over the first rounds, by the argument *means*.", beta * omega - E_1),
-        Assumption("mean after", r"mean over the other rounds, by the argument *means*.", beta * omega * Q - E_2),
         Assumption("envelope", r"$\nabla_i\Phi(x) = \nabla_{x_i} f(x,y^*(x))$.", proved_by="danskin"),
     ),
     bounds=(ERROR,),

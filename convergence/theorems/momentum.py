@@ -206,8 +206,7 @@ ASSUMPTIONS = (
     Assumption(
         "A1'",
         r"$|\Phi(x+d) - \Phi(x) - \langle\nabla\Phi(x),d\rangle| \le \frac12\sum_i L_i\|d_i\|^2$: layer-wise smoothness, on "
-        r"both "
-        "sides, as the gradients of different rounds are averaged. From $f$: $L_i + \\beta_i\\sum_j\\beta_j/\\mu$, as for "
+        "both sides, as the gradients of different rounds are averaged. From $f$: $L_i + \\beta_i\\sum_j\\beta_j/\\mu$, as for "
         "theorem (d), with $L_i$ the sum of the norms of the Hessian's blocks in row $i$. The next four lines are A1' at "
         "four steps.",
     ),
@@ -217,19 +216,22 @@ ASSUMPTIONS = (
     Assumption("z to m", "from above", Phi_z - Phi_m - (tau * z_w + z_d) / 2 + norm2(tau * w + d) / 8),
     Assumption(
         "test directions are units",
-        r"$\sum_i L_i\|w_i\|^2 \le |L|_1$, as $\|w_i\| \le 1$: a choice, not an assumption.",
+        r"$\sum_i L_i\|w_i\|^2 \le |L|_1$, as $\|w_i\| \le 1$.",
         Lam - norm2(w),
+        definition=True,
     ),
     Assumption(
         "steps are at most tau",
         r"$\sum_i L_i\|d_i\|^2 \le \tau^2|L|_1$, as the core's steps have $\|d_i\| \le \eta\alpha_u = \tau$.",
         tau**2 * Lam - norm2(d),
     ),
-    Assumption("v is a unit", r"$v = m/\|m\|$.", norm2(v) - 1),
-    Assumption("v at most a unit", "as above.", 1 - norm2(v)),
-    Assumption("k at most a unit", r"$k = g/\|g\|$ (0 if $g = 0$).", 1 - norm2(k)),
-    Assumption("k is the direction of g", r"$\langle g,k\rangle = \|g\| \ge 0$.", Dot(g, k)),
-    Assumption("o at most a unit", r"$o$ is the direction of $\hat m - g$ (0 if there is none).", 1 - norm2(o)),
+    Assumption("v is a unit", r"$v = m/\|m\|$.", norm2(v) - 1, definition=True),
+    Assumption("v at most a unit", "as above.", 1 - norm2(v), definition=True),
+    Assumption("k at most a unit", r"$k = g/\|g\|$ (0 if $g = 0$).", 1 - norm2(k), definition=True),
+    Assumption("k is the direction of g", r"$\langle g,k\rangle = \|g\| \ge 0$.", Dot(g, k), definition=True),
+    Assumption(
+        "o at most a unit", r"$o$ is the direction of $\hat m - g$ (0 if there is none).", 1 - norm2(o), definition=True
+    ),
     Assumption(
         "A2",
         r"$u_t = \nabla\Phi(x_t) + \text{bias}_t + \text{noise}_t$; the past fixes $x_t$ and the bias, "
@@ -512,11 +514,11 @@ THEOREM = Theorem(
         r"once $S$ is about 9 times $\sqrt{2D\Lambda/T}$ or more: $4(D\Lambda S^2/T)^{1/4} < S + \sqrt{2D\Lambda/T}$, the "
         r"follower aside.",
         r"The constants of the steps (lost descent, drift, lag, first rounds) are sharp one by one: their attacks fall at 0.9. "
-        r"Of the whole theorem only the descent and curvature terms are seen to be sharp, for $\beta \to 0$ and without noise. At "
-        r"$\beta = 0.5$, three rounds, every toss of the coins counted, the worst instance found reaches a third of the bound, so "
-        r"that attack falls at 0.3 only, and $C_3$, $C_4$, $C_5$ are not attacked one by one.",
-        r"The bound is on an expectation; the measurement over rounds compares it with every single seed, and that over momentum "
-        r"with one play of each game.",
+        r"Of the whole theorem only the descent and curvature terms are seen to be sharp, for $\beta \to 0$ and without noise. "
+        r"At $\beta = 0.5$, three rounds, every toss of the coins counted, the worst instance found reaches a third of the "
+        r"bound, so that attack falls at 0.3 only, and $C_3$, $C_4$, $C_5$ are not attacked one by one.",
+        r"The bound is on an expectation; the measurement over rounds compares it with every single seed, and that over "
+        r"momentum with one play of each game.",
         r"The tuned bound's main term is $4(D|L|_1|\sigma|_1^2/(bT))^{1/4}$: only the number of samples $bT$ counts, as long "
         r"as $q \le 1$, that is $b \le |\sigma|_1^2T/(D|L|_1)$.",
         r"The noise of the measurements is unbiased and skewed on purpose. The median of symmetric noise is 0, so that the "

@@ -40,7 +40,7 @@ PROOF = (
         region={rho: 2 / (l * (1 + s))},
         says=r"$f$ concave and $l$-smooth in $y$, $\rho \le 2/l$: a step never leads away from $y^*$.",
     ),
-    Argument("K steps", r"Repeat: $\|y_K - y^*\| \le \|y_0 - y^*\|$, the assumption *not further* below."),
+    Argument("not further", r"Repeat: $\|y_K - y^*\| \le \|y_0 - y^*\|$.", norm2(y_0 - y_star) - norm2(y_K - y_star)),
     Inequality(
         "concave",
         beta_i**2 * norm2(y_0 - y_star) - norm2(e),
@@ -182,11 +182,6 @@ THEOREM = Theorem(
             Dot(g, l * d - g),
         ),
         Assumption("normal cone", r"$Y$ is convex and closed: $\langle t, p\rangle \ge 0$.", Dot(t, p)),
-        Assumption(
-            "not further",
-            r"concave case, by the argument *K steps*: $\|y_K - y^*\| \le \|y_0 - y^*\|$.",
-            norm2(y_0 - y_star) - norm2(y_K - y_star),
-        ),
         Assumption(
             "coupling",
             r"$\|e\| \le \beta_i\|y_K - y^*\|$, $e$ the error of layer $i$.",

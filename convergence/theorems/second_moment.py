@@ -59,6 +59,11 @@ PROOF = (
         region={p_j: share + x},
         says=r"Summed: $\lambda \ge 1$.",
     ),
+    Argument(
+        "all but one",
+        r"$\|r\|^2 \le p^2 + (d-1)N$: one entry is the least, the others are at most $\sqrt N$.",
+        p**2 + k * N - R,
+    ),
     Inequality(
         "length of r",
         lamda**2 * (1 + k * N) - R,
@@ -80,6 +85,7 @@ PROOF = (
         (d - beta_2) / (1 - beta_2),
         says=r"So $\langle u_i, r_i/\|r_i\|\rangle \ge c_i\|u_i\|^2$, $c_i = \frac1G\sqrt{(1-\beta_2)/(d_i-\beta_2)}$.",
     ),
+    Argument("progress", r"The last step, in these letters: $\langle u,v\rangle \ge c\|u\|^2$.", Dot(u, v) - c * norm2(u)),
     Inequality(
         "one layer, one step",
         eta * phi * Dot(g, v)
@@ -113,17 +119,8 @@ ASSUMPTIONS = (
         r"\mathbb{E}[u_i \mid x_t]\|^2 \le \sigma_i^2/b$.",
     ),
     Assumption("bounded", r"$|u_{t,i,j}| \le G$ for every entry, round and sample."),
-    Assumption(
-        "all but one",
-        r"$\|r\|^2 \le p^2 + (d-1)N$: one entry is the least, the others are at most $\sqrt N$ (step 'bounds on v'; not an "
-        r"assumption).",
-        p**2 + k * N - R,
-    ),
-    Assumption(
-        "progress", r"$\langle u,v\rangle \ge c\|u\|^2$ (step 'at any time'; not an assumption).", Dot(u, v) - c * norm2(u)
-    ),
-    Assumption("v at most a unit", r"$v = r/\|r\|$.", 1 - norm2(v)),
-    Assumption("o at most a unit", r"$o$ is the direction of $u - g$ (0 if there is none).", 1 - norm2(o)),
+    Assumption("v at most a unit", r"$v = r/\|r\|$.", 1 - norm2(v), definition=True),
+    Assumption("o at most a unit", r"$o$ is the direction of $u - g$ (0 if there is none).", 1 - norm2(o), definition=True),
 )
 
 
@@ -318,9 +315,9 @@ THEOREM = Theorem(
         ),
     ),
     remarks=(
-        r"The attack on the whole bound plays the core on layers of one entry, at one $\beta_2$, without noise. There LAMB takes the "
-        r"sign, and the descent and curvature terms are attained; $C_3$ and $C_4$ are not attacked one by one. On wide layers the "
-        r"bound is far off: see the measurement over rounds.",
+        r"The attack on the whole bound plays the core on layers of one entry, at one $\beta_2$, without noise. There LAMB "
+        r"takes the sign, and the descent and curvature terms are attained; $C_3$ and $C_4$ are not attacked one by one. "
+        r"On wide layers the bound is far off: see the measurement over rounds.",
         r"At the core's default $\beta_2 = 0.999$ and a layer of $768^2$ entries $c_i$ is $4\cdot10^{-5}/G$: true, sharp "
         r"step by step, and of little comfort. Gradients that keep their size pay far less; the bound with $N$ says how much "
         r"a layer pays at the start.",

@@ -63,12 +63,15 @@ PROOF = (
         r"Add up the $V$ visits; before the first, $x$ has not moved, so it has $c = 0$ and $r_0$ for $r_v$. The differences "
         r"telescope to at most $r_0$, and $c$ stands $V - 1$ times.",
     ),
+    Argument("level", r"Let $M = \max(r_0, c/(1-Q))$.", (1 - Q) * M - c),
+    Argument(
+        "so far", r"The hypothesis of an induction over visits: $r_v \le Q M$; after the first, $Q r_0 \le Q M$.", Q * M - r
+    ),
     Inequality(
         "induction",
         Q * M - r_next,
         (Term(1, "one visit"), Term(Q, "so far"), Term(Q, "level")),
-        says=r"With $M = \max(r_0, c/(1-Q))$: if $r_v \le QM$, then $r_{v+1} \le QM$. And $r$ after the first visit is at most "
-        r"$Q r_0 \le QM$.",
+        says=r"If $r_v \le QM$, then $r_{v+1} \le QM$.",
     ),
 )
 
@@ -262,8 +265,6 @@ THEOREM = Theorem(
         ),
         Assumption("triangle", r"$d \le r_v + \|y^*(x_{v+1}) - y^*(x_v)\|$.", r + drift - dist),
         Assumption("drift", r"$\|y^*(x_{v+1}) - y^*(x_v)\| \le L_y\|x_{v+1} - x_v\| \le c$.", c - drift, proved_by="danskin"),
-        Assumption("so far", r"in the induction: $r_v \le Q M$.", Q * M - r),
-        Assumption("level", r"$M \ge c/(1-Q)$.", (1 - Q) * M - c),
     ),
     bounds=(MEAN, EVERY),
     facts=(Eq(Symbol("n^*"), (1 - q**K) * omega / (L_y * alpha_u * sqrt(h) * eta)),),
