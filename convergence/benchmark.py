@@ -68,7 +68,7 @@ def alone(problem: Sigmoid, i: int) -> Sigmoid:
 
 def run(problem: Sigmoid, x: Tensor, rounds: int = ROUNDS) -> Tensor:
     """The full round of the paper (K = 1, layer-wise normalised leader); the final weights."""
-    return play(problem, x, normalized(0.01), follower(0.3), rounds=rounds, observe=_nothing, every=rounds)["x"]
+    return play(problem, x, normalized(0.01), follower(0.3), rounds=rounds, observe=_nothing, every=rounds)["final"]
 
 
 def _nothing(_: Round) -> dict[str, Tensor]:
@@ -126,11 +126,11 @@ def verification_against_sdp(repeats: int = 5) -> list[dict[str, Any]]:
         sdp, solver and ratio are None where the extra ``pep`` is missing, and in the last row: the theorem with symbols, all
         parameters at once, which no SDP checks.
     """
-    P = pep.optional("PEPit") if importlib.util.find_spec("PEPit") else None
+    P = pep.pepit() if importlib.util.find_spec("PEPit") else None
     rows = []
     for statement in pep.STATEMENTS:
         choice = statement.choices[-1]
-        assumed, step = statement.certificate(**choice)
+        assumed, step = statement.certificate(choice)
         proof = document(statement.name, assumed, [step])
         seconds: dict[str, list[float]] = {"sympy": [], "stand_alone": [], "sdp": [], "solver": []}
         for _ in range(repeats):
@@ -138,7 +138,7 @@ def verification_against_sdp(repeats: int = 5) -> list[dict[str, Any]]:
             seconds["sympy"].append(_timed(lambda s=step, a=assumed: s.verify(a, {}))[0])  # type: ignore[misc]
             seconds["stand_alone"].append(_timed(lambda d=proof: verifier.verify(d))[0])  # type: ignore[misc]
             if P is not None:
-                problem = statement.problem(P, **{k: float(v) for k, v in choice.items()})
+                problem = statement.sdp(P, choice)
                 seconds["sdp"].append(_timed(lambda p=problem: p.solve(verbose=0, solver="CLARABEL"))[0])  # type: ignore[misc]
                 seconds["solver"].append(float(problem.wrapper.prob.solver_stats.solve_time))
         rows.append(_row(statement.name, {k: str(v) for k, v in choice.items()}, seconds))

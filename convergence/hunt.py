@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30, help="time to hunt for (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/hunt"), help="folder of rounds.jsonl (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if not options.minutes > 0:
+        parser.error(f"--minutes must be positive, got {options.minutes}")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out} is a file; give a folder")
     options.out.mkdir(parents=True, exist_ok=True)
     log = options.out / "rounds.jsonl"
     seed = 1 + max((entry["seed"] for entry in _lines(log)), default=0)

@@ -24,7 +24,6 @@ class Curve:
         bound: [n, m] or None where the theory gives none.
         slope: the exponent that the theory predicts for `measured` in x; None: none predicted.
         lower: the bound is one from below.
-        seeds: the named seeds.
     """
 
     label: str
@@ -33,7 +32,6 @@ class Curve:
     bound: Any = None
     slope: float | None = None
     lower: bool = False
-    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _fit(x: np.ndarray, measured: np.ndarray) -> Fit | None:
 
 
 def draw(measurement: Measurement, reports: Sequence[CurveReport], path: Path) -> None:
-    """Measured median with the band from 5% to 95% of instances, and the bound, dashed.
+    """Measured median with the band from 5% to 95% of instances, and the median of their bounds, dashed.
 
     Args:
         measurement: the figure.
@@ -140,9 +138,10 @@ def draw(measurement: Measurement, reports: Sequence[CurveReport], path: Path) -
     """
     import matplotlib as mpl  # noqa: PLC0415 - half a second that a check without figures need not pay
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
 
     with mpl.rc_context({"svg.hashsalt": measurement.name, "font.size": 10, "svg.fonttype": "path"}):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         axes = figure.add_subplot()
         bounds: set[tuple[float, ...]] = set()
         for k, report in enumerate(reports):
@@ -155,11 +154,18 @@ def draw(measurement: Measurement, reports: Sequence[CurveReport], path: Path) -
                 axes.plot(data["x"], data["bound"], "--", color=colour, lw=1.2, label=f"{report.label}: bound")
         if "x" in measurement.log:
             axes.set_xscale("log")
+            points = reports[0].data["x"]
+            if len(points) <= _TICKS:  # few points: name each, rather than powers of ten that may not be among them
+                axes.set_xticks(points, [f"{x:.3g}" for x in points])
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if "y" in measurement.log:
             axes.set_yscale("log")
         axes.set_xlabel(measurement.x)
         axes.set_ylabel(measurement.y)
         axes.set_title(measurement.title, fontsize=11, wrap=True)
         axes.grid(alpha=0.25, which="both", lw=0.5)
-        axes.legend(fontsize=8, framealpha=0.8)
+        figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+_TICKS = 8

@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="THEOREM", help="check these only")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f"--workers must be at least 1, got {options.workers}")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out} is a file; give a folder")
     effort = FAST if options.fast else FULL
     theorems = all_theorems()
     if options.only:
@@ -90,6 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not fault["caught"]
             ),
             *(f"a tampered certificate was accepted: {what}" for what in missed),
+            *(
+                f"{row['statement']} at {row['parameters']}: PEPit says {row['pepit']}, the theorem {row['ours']}"
+                for row in (done.get("pep") or {"rows": ()})["rows"]
+                if not row["agrees"]
+            ),
         ],
         "seconds": round(sum(report["seconds"] for report in reports), 1),
         "provenance": provenance(_VERSIONED),
@@ -154,19 +163,24 @@ def _check(name: str, effort: Effort, out: Path) -> Any:
 def _pep(effort: Effort) -> Any:
     from convergence import pep  # noqa: PLC0415 - the optional extra
 
-    return {"rows": pep.cross_check(effort), "false_bound": pep.false_bound()}
+    return {
+        "rows": pep.cross_check(effort),
+        "certificates": pep.certificates(),
+        "false_bound": pep.false_bound(),
+        "not_representable": pep.NOT_REPRESENTABLE,
+    }
 
 
 def _print(theory: dict[str, Any], index: Path) -> None:
     width = max(len(report["name"]) for report in theory["theorems"])
-    print(f"{'theorem':{width}}  steps  attacks  closest  violations  bound/measured (median)  instances")
+    print(f"{'theorem':{width}}  steps  attacks  closest  violations  bound/measured min med. max  instances")
     for report in theory["theorems"]:
-        curves = [curve for m in report["measurements"] for curve in m["curves"]]
+        violations = sum(curve["violations"] for m in report["measurements"] for curve in m["curves"])
         closest = max((a["worst"]["ratio"] or 0.0 for a in report["attacks"] if "worst" in a), default=float("nan"))
-        medians = [f"{curve['tightness'][1]:.3g}" for curve in curves if curve["tightness"]]
+        tightness = "  ".join(f"{value:.3g}" for value in report["tightness"] or ()) or "-"
         print(
             f"{report['name']:{width}}  {len(report['proof']):5}  {len(report['attacks']):7}  {closest:7.4f}  "
-            f"{sum(curve['violations'] for curve in curves):10}  {' '.join(medians[:4]) or '-':>23}  {report['instances']:>9,}"
+            f"{violations:10}  {tightness:>27}  {report['instances']:>9,}"
         )
     caught = sum(fault["caught"] for fault in theory["faults"])
     print(

@@ -13,8 +13,9 @@ from toy_problems.problem import Constants, MinMaxProblem, symmetric_2x2_norm
 class Hopf(MinMaxProblem):
     """f(x, y) = -a x^2/2 + x^4/4 + b x y - c y^2/2, scalars, b^2 > a c.
 
-    Phi(x) = (b^2/c - a) x^2/2 + x^4/4 has the origin as its only stationary point. Descent-ascent with steps eta in x and
-    tau eta in y converges to it when tau exceeds ``threshold``, and settles on a limit cycle below it.
+    Phi(x) = (b^2/c - a) x^2/2 + x^4/4 has the origin as its only stationary point. Simultaneous descent-ascent with steps eta
+    in x and tau eta in y converges to it when tau exceeds ``threshold``, and settles on a limit cycle below it. (Where y
+    answers first, the threshold is another one, a/(c (1 + a eta)).)
 
     Args:
         a: [B], positive.

@@ -10,9 +10,9 @@ from convergence.attack import Attack, Range
 from convergence.certificate import Identity, Inequality, Square, Term
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
-from convergence.play import descent, follower, play
 from convergence.theorem import Argument, Assumption, Bound, Citation, Theorem
-from toy_problems import Bilinear, Constants, DiracGAN, MinMaxProblem
+from convergence.unit_steps import path
+from toy_problems import Bilinear, DiracGAN, MinMaxProblem
 
 eta, h, s, T, r_0, C, p = symbols("eta h s T r_0 C p", positive=True)
 x, y, g = symbols("x y g", real=True)
@@ -107,58 +107,6 @@ PROOF = (
 )
 
 
-class _AsOne(MinMaxProblem):
-    """n games without a ball side by side as one: what the core does to each is the same, and its memory is one noise."""
-
-    def __init__(self, games: MinMaxProblem) -> None:
-        self.games = games
-        self.layers = (games.batch * games.d_x,)
-
-    @property
-    def batch(self) -> int:
-        return 1
-
-    @property
-    def d_y(self) -> int:
-        return self.games.batch * self.games.d_y
-
-    @property
-    def constants(self) -> Constants:
-        return Constants()
-
-    def f(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.games.f(self.apart(x), y.reshape(self.games.batch, -1)).sum()[None]
-
-    def grad_x(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.games.grad_x(self.apart(x), y.reshape(self.games.batch, -1)).reshape(1, -1)
-
-    def grad_y(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.games.grad_y(self.apart(x), y.reshape(self.games.batch, -1)).reshape(1, -1)
-
-    def apart(self, z: Tensor) -> Tensor:
-        """From [..., 1, n d] to [..., n, d]."""
-        return z.reshape(*z.shape[:-2], self.games.batch, -1)
-
-
-def warm_core(games: MinMaxProblem, x: Tensor, y: Tensor, steps: tuple[float, float], rounds: int) -> tuple[Tensor, Tensor]:
-    """The core's own play from (x, y): x [rounds + 1, n, d_x], y [rounds + 1, n, d_y] (the noise before each round).
-
-    Args:
-        games: n games without a ball.
-        x: [n, d_x].
-        y: [n, d_y].
-        steps: eta, the leader's, plain descent, and rho, the follower's, one a round from where it was.
-        rounds: how many.
-    """
-    one, adversary = _AsOne(games), follower(steps[1], start="warm")
-    adversary.memory[0] = y.reshape(-1)
-    seen = play(
-        one, x.reshape(1, -1), descent(steps[0]), adversary, rounds=rounds, observe=lambda r: {"at": r.x, "y": r.y}
-    )  # fmt: skip
-    xs = torch.cat([seen["at"], seen["x"][None]])
-    return one.apart(xs), torch.cat([y[None], one.apart(seen["y"])])
-
-
 def _norms(x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([x, y], -1).norm(dim=-1)
 
@@ -181,7 +129,7 @@ def _pairs(h: Tensor, start: Tensor) -> tuple[Bilinear, Tensor, Tensor, dict[str
 def _core_on_pairs(h: Tensor, start: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Twelve rounds of the core: step sizes 1, all in the coupling h."""
     game, x, y, values = _pairs(h, start)
-    return _norms(*warm_core(game, x, y, (1.0, 1.0), 12)).amax(0), values
+    return _norms(*path(game, x, y, (1.0, 1.0), 12)).amax(0), values
 
 
 def _others_on_pairs(*, extra: bool) -> Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]:
@@ -207,7 +155,7 @@ def _core_beside_others(effort: Effort) -> Sequence[Curve]:
     x, y = torch.randn(2, n, 3, generator=generator, dtype=torch.float64)
     game = Bilinear(torch.linalg.qr(torch.randn(n, 3, 3, generator=generator, dtype=torch.float64)).Q)
     start, t = _norms(x, y), torch.arange(0, rounds + 1, 10)
-    core = _norms(*warm_core(game, x, y, (eta, eta), rounds))[t] / start
+    core = _norms(*path(game, x, y, (eta, eta), rounds))[t] / start
     values: dict[str, Tensor | float] = {"h": eta, "r_0": torch.ones(n, dtype=torch.float64)}
     later = t[:, None].double()
     return [

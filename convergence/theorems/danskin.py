@@ -11,10 +11,10 @@ from convergence.attack import Attack, Range, Values
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
+from convergence.random_games import random_games, symmetric_norm
 from convergence.theorem import Argument, Assumption, Bound, Theorem
-from toy_problems import MinMaxProblem, Quadratic, Sigmoid
+from toy_problems import MinMaxProblem, Quadratic
 from toy_problems.problem import symmetric_2x2_norm
-from toy_problems.sigmoid import S2_MAX, S2_MIN
 
 l, mu, l_xx, l_xy, a = symbols("l mu l_xx l_xy a", positive=True)  # noqa: E741 - the theory's letter
 dx, dy, Adx, Bdy, Btdx, Cdy = vectors("dx dy Adx Bdy Btdx Cdy")
@@ -103,14 +103,15 @@ def _hessian(A: Tensor, B: Tensor, mu: Tensor, g: Tensor) -> tuple[Tensor, Tenso
     return torch.diag_embed(A), B.view(-1, 2, 2), torch.diag_embed(torch.stack([mu, mu + g], -1))
 
 
-def _norm(symmetric: Tensor) -> Tensor:
-    return torch.linalg.eigvalsh(symmetric).abs().amax(-1)
-
-
 def _measured_constants(A: Tensor, B: Tensor, C: Tensor) -> Values:
     """l, mu and the blocks' norms from the spectra: nothing is taken on trust from the way the blocks were drawn."""
     H = torch.cat([torch.cat([A, B], 2), torch.cat([B.mT, -C], 2)], 1)
-    return {"l": _norm(H), "mu": torch.linalg.eigvalsh(C)[:, 0], "l_xx": _norm(A), "l_xy": _norm(B.mT @ B).sqrt()}
+    return {
+        "l": symmetric_norm(H),
+        "mu": torch.linalg.eigvalsh(C)[:, 0],
+        "l_xx": symmetric_norm(A),
+        "l_xy": symmetric_norm(B.mT @ B).sqrt(),
+    }
 
 
 def _conditioned(measured: Tensor, c: Values, bound: Bound) -> tuple[Tensor, Values]:
@@ -124,7 +125,7 @@ def _slope(bound: Bound, A: Tensor, B: Tensor, mu: Tensor, g: Tensor) -> tuple[T
     """Without a ball everything is linear: the norm of Phi'' = A + B C^-1 B', or of C^-1 B'."""
     A, B, C = _hessian(A, B, mu, g)
     W = torch.linalg.solve(C, B.mT)
-    measured = _norm(A + B @ W) if bound is BLOCK_SMOOTHNESS else _norm(W.mT @ W).sqrt()
+    measured = symmetric_norm(A + B @ W) if bound is BLOCK_SMOOTHNESS else symmetric_norm(W.mT @ W).sqrt()
     return _conditioned(measured, _measured_constants(A, B, C), bound)
 
 
@@ -158,60 +159,6 @@ def _ball_attack(name: str, bound: Bound) -> Attack:
     return Attack(name, bound, partial(_between_points, bound), _BLOCKS | points, sharp=sharp)
 
 
-def random_games(
-    kappa: float,
-    batch: int,
-    seed: int = 0,
-    *,
-    dim: int = 3,
-    sigmoid: bool = False,
-    omega: float | None = None,
-    sign: int = 0,
-    copies: tuple[int, int] = (1, 1),
-) -> Quadratic | Sigmoid:
-    """Random strongly concave games with l = 1 and mu = 1/kappa exactly, so that one step size suits the whole batch.
-
-    Args:
-        kappa: condition number, > 1.
-        batch: instances.
-        seed: of the draw.
-        dim: of x and of y.
-        sigmoid: saturating losses instead of A's quadratic.
-        omega: radius of the ball; None: no ball.
-        sign: of A: -1 or +1; 0: indefinite.
-        copies: (m, k): every instance k times in a row, and all that m times over.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    G, E, F, Q = torch.randn(4, batch, dim, dim, generator=generator, dtype=torch.float64)
-    A = {0: (G + G.mT) / 2}.get(sign, sign * G @ G.mT)
-    A = A / (2 * _norm(A)[:, None, None])
-    B = E / _norm(E.mT @ E).sqrt()[:, None, None]
-    spectrum = kappa ** -torch.rand(batch, dim, generator=generator, dtype=torch.float64)
-    spectrum[:, 0] = 1 / kappa
-    V = torch.linalg.qr(Q)[0]
-    C = V @ torch.diag_embed(spectrum) @ V.mT
-    features = F / (2 * _norm(F.mT @ F).sqrt()[:, None, None])
-    gram = features.mT @ features
-    ends = torch.stack([S2_MIN * gram, S2_MAX * gram]) if sigmoid else A[None]  # of the Hessian's block in x
-
-    # l grows with the coupling, from below 1 without any to at least 1 at norm 1.
-    low, high = torch.zeros(batch, dtype=torch.float64), torch.ones(batch, dtype=torch.float64)
-    for _ in range(50):
-        middle = (low + high) / 2
-        S = (middle[:, None, None] * B).expand_as(ends)
-        H = torch.cat([torch.cat([ends, S], -1), torch.cat([S.mT, -C.expand_as(ends)], -1)], -2)
-        small = _norm(H).amax(0) < 1
-        low, high = torch.where(small, middle, low), torch.where(small, high, middle)
-
-    def copied(tensor: Tensor) -> Tensor:
-        return tensor.repeat_interleave(copies[1], 0).repeat(copies[0], *(1,) * (tensor.ndim - 1))
-
-    radius = None if omega is None else copied(torch.full((batch,), omega, dtype=torch.float64))
-    B = low[:, None, None] * B
-    quadratic = Quadratic(copied(0 * A if sigmoid else A), copied(B), copied((C + C.mT) / 2), omega=radius)
-    return Sigmoid(copied(features), quadratic) if sigmoid else quadratic
-
-
 _KAPPAS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 
@@ -239,7 +186,7 @@ def _over_conditioning(bound: Bound, effort: Effort) -> Sequence[Curve]:
             measured.append(((of(x + near * d) - of(x)).norm(dim=-1) / (near * d).norm(dim=-1)).amax(0))
         bounds = torch.stack([bound(l=1.0, mu=1 / kappa) for kappa in _KAPPAS])[:, None]
         slope = 1.0 if label == "extremal game" and bound is SMOOTHNESS else None
-        curves.append(Curve(label, _KAPPAS, torch.stack(measured), bounds, slope=slope, seeds=(0, 1)))
+        curves.append(Curve(label, _KAPPAS, torch.stack(measured), bounds, slope=slope))
     return curves
 
 

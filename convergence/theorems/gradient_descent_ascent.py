@@ -3,18 +3,17 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from sympy import symbols
+from sympy import Expr, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
-from convergence.play import Round, descent, follower, play
+from convergence.random_games import random_games
 from convergence.theorem import Argument, Assumption, Bound, Theorem
-from convergence.theorems.danskin import random_games
+from convergence.unit_steps import Noise, rounds
 from toy_problems import BallHuber, MinMaxProblem, Quadratic
-from toy_problems.problem import Constants
 
 l, eta, T, D, a, s = symbols("l eta T D a s", positive=True)  # noqa: E741 - the theory's letter
 kappa = symbols("kappa", positive=True)
@@ -94,136 +93,40 @@ PROOF = (
     ),
 )
 
+
+def on_the_leader(h: Expr, letter: str) -> tuple[Assumption, Assumption, Assumption]:
+    """What holds of a leader that descends h, written as `letter`."""
+    return (
+        Assumption(
+            "smoothness of Phi",
+            rf"$\Phi$ is $\kappa l$-smooth and $x_{{t+1}} = x_t - \eta {letter}$.",
+            Phi - Phi_next - eta * Dot(G, h) + kappa * l * eta**2 / 2 * norm2(h),
+            proved_by="danskin",
+        ),
+        Assumption(
+            "wrong answer",
+            r"$\|\nabla\Phi(x) - \nabla_x f(x,y)\| \le l\,\|y^*(x) - y\|$, from $\nabla\Phi(x) = \nabla_x f(x, y^*(x))$.",
+            l**2 * norm2(u) - norm2(G - g),
+            proved_by="danskin",
+        ),
+        Assumption(
+            "moving target",
+            r"$\|v\|^2 \le (\kappa^2-1)\|x_{t+1} - x_t\|^2$.",
+            (kappa**2 - 1) * eta**2 * norm2(h) - norm2(v),
+            proved_by="danskin",
+        ),
+    )
+
+
 ASSUMPTIONS = (
-    Assumption(
-        "smoothness of Phi",
-        r"$\Phi$ is $\kappa l$-smooth and $x_{t+1} = x_t - \eta g$.",
-        Phi - Phi_next - eta * Dot(G, g) + kappa * l * eta**2 / 2 * norm2(g),
-        proved_by="danskin",
-    ),
-    Assumption(
-        "wrong answer",
-        r"$\|\nabla\Phi(x) - \nabla_x f(x,y)\| \le l\,\|y^*(x) - y\|$, from $\nabla\Phi(x) = \nabla_x f(x, y^*(x))$.",
-        l**2 * norm2(u) - norm2(G - g),
-        proved_by="danskin",
-    ),
+    *on_the_leader(g, "g"),
     Assumption(
         "ascent contracts",
         r"One projected step at $1/l$: $\|u\| \le q\|d\|$, $q = 1 - 1/\kappa$.",
         q**2 * norm2(d) - norm2(u),
         proved_by="projected-ascent",
     ),
-    Assumption(
-        "moving target",
-        r"$\|v\|^2 \le (\kappa^2-1)\|x_{t+1} - x_t\|^2$.",
-        (kappa**2 - 1) * eta**2 * norm2(g) - norm2(v),
-        proved_by="danskin",
-    ),
 )
-
-
-class AtUnitSteps(MinMaxProblem):
-    """A problem in coordinates in which both step sizes are 1, so that one learning rate serves instances that differ.
-
-    x = sqrt(eta_x) x', y = y_0 + sqrt(eta_y) y': a gradient step of length 1 in x' is one of length eta_x in x. Where Y is the
-    whole space, the batch is one big instance and the noise one big sample, which the core remembers (warm start) at once.
-
-    Attributes:
-        follower_noise: [B, d_y], added to the gradient in y, and to no other.
-    """
-
-    def __init__(self, problem: MinMaxProblem, eta_x: Tensor, eta_y: Tensor, y_0: Tensor | None = None) -> None:
-        """Step sizes [B]; y_0 [B, d_y] is where a warm start begins (without a ball only)."""
-        assert y_0 is None or problem.omega is None, "the ball's centre stays at zero"
-        self.problem = problem
-        self.root_x, self.root_y = eta_x.sqrt()[:, None], eta_y.sqrt()[:, None]
-        self.y_0 = torch.zeros(problem.batch, problem.d_y, dtype=torch.float64) if y_0 is None else y_0
-        self.follower_noise = torch.zeros_like(self.y_0)
-        self.omega = None if problem.omega is None else problem.omega / eta_y.sqrt()
-        self.layers = (problem.d_x * (problem.batch // self.batch),)
-
-    @property
-    def batch(self) -> int:
-        """1 without a ball."""
-        return 1 if self.omega is None else self.problem.batch
-
-    @property
-    def d_y(self) -> int:
-        """Of all instances together, without a ball."""
-        return self.problem.d_y * (self.problem.batch // self.batch)
-
-    @property
-    def constants(self) -> Constants:
-        """None: they are the problem's."""
-        return Constants()
-
-    def x(self, x: Tensor) -> Tensor:
-        """[B, d_x] in the problem's coordinates."""
-        return self.root_x * x.reshape(len(self.root_x), -1)
-
-    def y(self, y: Tensor) -> Tensor:
-        """[B, d_y] in the problem's coordinates."""
-        return self.y_0 + self.root_y * y.reshape(self.y_0.shape)
-
-    def start(self, x: Tensor) -> Tensor:
-        """From the problem's coordinates to these."""
-        return (x / self.root_x).reshape(self.batch, -1)
-
-    def f(self, x: Tensor, y: Tensor) -> Tensor:
-        """The problem's value, and the follower's noise times y."""
-        return self.problem.f(self.x(x), self.y(y)) + (self.follower_noise * self.y(y)).sum(-1)
-
-    def grad_x(self, x: Tensor, y: Tensor) -> Tensor:
-        """By the chain rule."""
-        return (self.root_x * self.problem.grad_x(self.x(x), self.y(y))).reshape(x.shape)
-
-    def grad_y(self, x: Tensor, y: Tensor) -> Tensor:
-        """By the chain rule."""
-        return (self.root_y * (self.problem.grad_y(self.x(x), self.y(y)) + self.follower_noise)).reshape(y.shape)
-
-
-def rounds(
-    problem: MinMaxProblem,
-    x: Tensor,
-    eta: Tensor,
-    l: Tensor,  # noqa: E741 - the theory's letter
-    T: int,
-    *,
-    y_0: Tensor | None = None,
-    noise: Callable[[int], tuple[Tensor, Tensor]] | None = None,
-    observe: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None,
-) -> dict[str, Tensor]:
-    """The core's gradient descent ascent: warm follower with step 1/l, then the leader with step eta.
-
-    Args:
-        problem: B instances.
-        x: [B, d_x], the start.
-        eta: [B].
-        l: [B].
-        T: rounds.
-        y_0: [B, d_y], the follower's start; None: zero.
-        noise: t -> noise in the leader's gradient [B, d_x] and in the follower's [B, d_y].
-        observe: (x_t, y_{t+1}) -> what to record; by default |grad Phi(x_t)|^2 as "G2".
-
-    Returns:
-        What was observed, [T, ...], and under "x" the last x.
-    """
-    at_unit = AtUnitSteps(problem, eta, 1 / l, y_0)
-    see = observe or (lambda x, _: {"G2": problem.grad_phi(x).square().sum(-1)})
-
-    def draw(t: int, x: Tensor) -> Tensor:
-        assert noise is not None
-        leaders, at_unit.follower_noise = noise(t)
-        return (at_unit.root_x * leaders).reshape(x.shape)
-
-    def observed(r: Round) -> dict[str, Tensor]:
-        return see(at_unit.x(r.x), at_unit.y(r.y))
-
-    seen = play(
-        at_unit, at_unit.start(x), descent(1.0), follower(1.0, start="warm"), rounds=T, observe=observed,
-        noise=None if noise is None else draw,
-    )  # fmt: skip
-    return seen | {"x": at_unit.x(seen["x"])}
 
 
 def instances(kappa: Tensor, a: Tensor, share: Tensor) -> tuple[Quadratic, Tensor, Tensor]:
@@ -246,18 +149,21 @@ def _rate(*, kappa: Tensor, a: Tensor, share: Tensor, x: Tensor, r: Tensor) -> t
     """Six rounds of the core from x and y*(x) + r."""
     problem, l, eta = instances(kappa, a, share)  # noqa: E741
     start = x[:, None]
-    seen = rounds(problem, start, eta, l, 6, y_0=problem.y_star(start) + r[:, None])
+    seen = rounds(problem, start, (eta, 1 / l), 6, y_0=problem.y_star(start) + r[:, None])
     values = {"D": gap(problem, x), "eta": eta, "kappa": kappa, "l": l, "r_0": r.abs(), "T": torch.full_like(x, 6)}
     return seen["G2"].mean(0), values
 
 
-def _descent(*, kappa: Tensor, a: Tensor, share: Tensor, x: Tensor, r: Tensor) -> tuple[Tensor, Values]:
+def descent(
+    *, kappa: Tensor, a: Tensor, share: Tensor, x: Tensor, r: Tensor, noise: Noise | None = None
+) -> tuple[Tensor, Values]:
     """One round of the core: what the leader gains, against what the follower's error costs."""
     problem, l, eta = instances(kappa, a, share)  # noqa: E741
     start = x[:, None]
-    seen = rounds(problem, start, eta, l, 1, y_0=problem.y_star(start) + r[:, None], observe=lambda _, y: {"y": y})
+    y_0 = problem.y_star(start) + r[:, None]
+    seen = rounds(problem, start, (eta, 1 / l), 1, y_0=y_0, noise=noise, observe=lambda _, y: {"y": y})
     G, g = problem.grad_phi(start)[:, 0], problem.grad_x(start, seen["y"][0])[:, 0]
-    gain = gap(problem, x) - gap(problem, seen["x"][:, 0])
+    gain = gap(problem, x) - gap(problem, seen["final"][:, 0])
     error = (seen["y"][0] - problem.y_star(start)).norm(dim=-1)
     measured = eta / 2 * G**2 + eta / 2 * (1 - kappa * l * eta) * g**2 - gain
     return measured, {"eta": eta, "l": l, "e_0": error}
@@ -267,9 +173,9 @@ def _drift(*, kappa: Tensor, a: Tensor, share: Tensor, x: Tensor, r: Tensor) -> 
     """One round of the core: how far the follower's noise is from the new best answer."""
     problem, l, eta = instances(kappa, a, share)  # noqa: E741
     start = x[:, None]
-    seen = rounds(problem, start, eta, l, 1, y_0=problem.y_star(start) + r[:, None], observe=lambda _, y: {"y": y})
+    seen = rounds(problem, start, (eta, 1 / l), 1, y_0=problem.y_star(start) + r[:, None], observe=lambda _, y: {"y": y})
     g = problem.grad_x(start, seen["y"][0]).norm(dim=-1)
-    measured = (seen["y"][0] - problem.y_star(seen["x"])).square().sum(-1)
+    measured = (seen["y"][0] - problem.y_star(seen["final"])).square().sum(-1)
     return measured, {"kappa": kappa, "eta": eta, "g_0": g, "r_0": r.abs()}
 
 
@@ -301,10 +207,10 @@ def _over_rounds(effort: Effort) -> Sequence[Curve]:
     for kappa in (2.0, 8.0, 32.0):
         problem = random_games(kappa, n, sigmoid=True)
         x, least, r = plain_start(problem)
-        eta = torch.full((n,), kappa**-2, dtype=torch.float64)
-        seen = rounds(problem, x, eta, torch.ones(n), Ts[-1])
+        eta = kappa**-2
+        seen = rounds(problem, x, (eta, 1.0), Ts[-1])
         bound = torch.stack([RATE(D=least, eta=eta, kappa=kappa, l=1.0, r_0=r, T=float(T)) for T in Ts])
-        curves.append(Curve(rf"$\kappa = {kappa:.0f}$", Ts, prefix_means(seen["G2"], Ts) / least, bound / least, seeds=(0, 1)))
+        curves.append(Curve(rf"$\kappa = {kappa:.0f}$", Ts, prefix_means(seen["G2"], Ts) / least, bound / least))
     return curves
 
 
@@ -314,13 +220,13 @@ def _slopes(effort: Effort) -> Sequence[Curve]:
     longer, curves = torch.tensor([1.0, 1.05, 1.1, 1.2], dtype=torch.float64), []
     for kappa in (4.0, 8.0):
         T = Ts.double().repeat_interleave(len(longer))
-        mu, eta, one = torch.full_like(T, 1 / kappa), torch.full_like(T, kappa**-2), torch.ones_like(T)
+        mu, eta = torch.full_like(T, 1 / kappa), kappa**-2
         b = (1 - mu).sqrt()  # l = 1
         way = T * longer.repeat(len(Ts)) * eta * b**2
         omega = way**-0.5  # so that D = 1 + mu omega^2/2
         problem = BallHuber(b, mu, omega)
         x = ((mu + way) * omega / b)[:, None]
-        seen = rounds(problem, x, eta, one, int(Ts[-1]))["G2"].cumsum(0)
+        seen = rounds(problem, x, (eta, 1.0), int(Ts[-1]))["G2"].cumsum(0)
         measured = seen[T.long() - 1, torch.arange(len(T))] / T
         bound = RATE(D=problem.phi(x), eta=eta, kappa=kappa, l=1.0, r_0=problem.y_star(x).norm(dim=-1), T=T)
         shape = (len(Ts), len(longer))
@@ -342,10 +248,10 @@ def _over_conditioning(effort: Effort) -> Sequence[Curve]:
         for kappa in kappas:
             problem = family(kappa)
             x, least, r = plain_start(problem)
-            eta = torch.full((n,), kappa**-2, dtype=torch.float64)
-            measured.append(rounds(problem, x, eta, torch.ones(n), T)["G2"].mean(0) / least)
+            eta = kappa**-2
+            measured.append(rounds(problem, x, (eta, 1.0), T)["G2"].mean(0) / least)
             bounds.append(RATE(D=least, eta=eta, kappa=kappa, l=1.0, r_0=r, T=float(T)) / least)
-        curves.append(Curve(label, kappas, torch.stack(measured), torch.stack(bounds), seeds=(0, 1)))
+        curves.append(Curve(label, kappas, torch.stack(measured), torch.stack(bounds)))
     return curves
 
 
@@ -374,7 +280,7 @@ THEOREM = Theorem(
     bounds=(RATE, DESCENT, DRIFT),
     proof=PROOF,
     attacks=(
-        Attack("one descent", DESCENT, _descent, FAMILY, falls_at=0.9),
+        Attack("one descent", DESCENT, descent, FAMILY, falls_at=0.9),
         Attack("one ascent and drift", DRIFT, _drift, FAMILY, falls_at=0.99),
         Attack("rate", RATE, _rate, FAMILY, falls_at=0.6, sharp=FOUND),
     ),

@@ -177,7 +177,7 @@ def _played(
         problem, x, descent(lr), adversary, rounds=rounds,
         observe=lambda r: {"at": r.x, "u": r.u.norm(dim=-1), "gap": problem.phi(r.x) - problem.f(r.x, r.y)},
     )  # fmt: skip
-    at = torch.cat([seen["at"], seen["x"][None]])
+    at = torch.cat([seen["at"], seen["final"][None]])
     nearest = point(at)
     envelope = problem.phi(nearest) + l * (nearest - at).square().sum(-1)
     squares = 4 * l**2 * (nearest - at).square().sum(-1)

@@ -10,8 +10,9 @@ from convergence.attack import Attack, Range, Values
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
-from convergence.play import follower, layer_norms, normalized, play
+from convergence.play import follower
 from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorems.restart import errors
 from toy_problems import Bilinear, DiracGAN, MinMaxProblem, RobustLeastSquares
 
 beta_i, omega, rho, l, R_0, s = symbols("beta_i omega rho l R_0 s", positive=True)  # noqa: E741 - the theory's letter
@@ -119,18 +120,10 @@ def _toys(B: int) -> dict[str, tuple[MinMaxProblem, Tensor, Bound]]:
 
 def _relative_error(problem: MinMaxProblem, x: Tensor, steps: int) -> Tensor:
     """e / (beta omega) of the core's round, one layer, [B]."""
-    seen = play(
-        problem,
-        x,
-        normalized(0.0),
-        follower(1.0, steps),
-        rounds=1,
-        observe=lambda r: {"e": layer_norms(problem, r.u - problem.grad_phi(r.x))[..., 0]},
-    )
     c = problem.constants
     assert c.beta is not None
     assert problem.omega is not None
-    return seen["e"][0] / (c.beta[:, 0] * problem.omega)
+    return errors(problem, x, 1.0, steps)[:, 0] / (c.beta[:, 0] * problem.omega)
 
 
 def _over_steps(effort: Effort) -> Sequence[Curve]:

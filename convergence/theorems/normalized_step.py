@@ -158,7 +158,7 @@ def _core_over_noise(effort: Effort) -> Sequence[Curve]:
         x = 10 * slope
         after = play(
             problem, x, normalized(1.0), follower(1.0), rounds=1, observe=lambda seen: {"y": seen.y}, noise=lambda *_: noise
-        )["x"]
+        )["final"]
         return 1 - (slope * (x - after)).sum(-1).reshape(seeds, copies)
 
     worst, gaussian = [], []

@@ -13,7 +13,7 @@ from convergence.measurement import Curve, Measurement
 from convergence.play import follower, layer_norms, normalized, play
 from convergence.theorem import Argument, Assumption, Bound, Theorem
 from convergence.theorems.projected_ascent import CONTRACTION
-from toy_problems import Quadratic
+from toy_problems import MinMaxProblem, Quadratic
 
 beta_i, omega, mu, q, K, G_0, Q = symbols("beta_i omega mu q K G_0 Q", positive=True)
 C_1, C_2 = symbols("C_1 C_2", positive=True)
@@ -68,12 +68,9 @@ def _one_round(mu: Tensor, l: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor,
     eye, curvature = torch.eye(2, dtype=torch.float64), torch.stack([mu, l], -1)
     omega = (reach * (2 * x / curvature).norm(dim=-1)).clamp_min(2.0**-10)
     problem = Quadratic(torch.zeros(len(mu), 2, 2), (2 * eye).expand(len(mu), 2, 2), torch.diag_embed(curvature), omega=omega)
-    error = play(
-        problem, x, normalized(0.0), follower(1.0, 2), rounds=1, observe=lambda r: {"e": inner_error(problem, r.x, r.u)}
-    )
     gradient = problem.grad_y(x, torch.zeros_like(x)).norm(dim=-1)
     rate = CONTRACTION(l=l, mu=mu, rho=1.0, K=1.0, r_0=1.0)
-    return error["e"][0], {
+    return errors(problem, x, 1.0, 2).sum(-1), {
         "beta_i": torch.tensor(2.0),
         "q": rate,
         "K": torch.tensor(2.0),
@@ -104,16 +101,12 @@ def starts(problem: Quadratic, size: float = 1.0, seed: int = 1) -> Tensor:
     return size * x / x.norm(dim=-1, keepdim=True)
 
 
-def observed(problem: Quadratic, x: Tensor, rho: float, steps: int) -> Tensor:
-    """Sum of e_i in one round of the core at x, [B]."""
+def errors(problem: MinMaxProblem, x: Tensor, rho: float, steps: int) -> Tensor:
+    """e_i in one round of the core at x, [B, h]."""
     seen = play(
-        problem,
-        x,
-        normalized(0.0),
-        follower(rho, steps),
-        rounds=1,
-        observe=lambda r: {"e": inner_error(problem, r.x, r.u)},
-    )
+        problem, x, normalized(0.0), follower(rho, steps), rounds=1,
+        observe=lambda r: {"e": layer_norms(problem, r.u - problem.grad_phi(r.x))},
+    )  # fmt: skip
     return seen["e"][0]
 
 
@@ -134,7 +127,7 @@ def _over_steps(effort: Effort) -> Sequence[Curve]:
     for kappa in (3.0, 10.0, 30.0):
         problem = games(effort.seeds, kappa, torch.full((effort.seeds,), 100.0))
         x = starts(problem)
-        measured = torch.stack([observed(problem, x, 1.0, k) for k in steps]).clamp_min(1e-14)  # less is rounding
+        measured = torch.stack([errors(problem, x, 1.0, k).sum(-1) for k in steps]).clamp_min(1e-14)  # less is rounding
         bounds = torch.stack([error_bound(problem, x, 1.0, k) for k in steps])
         curves.append(Curve(rf"$l_{{yy}}/\mu = {kappa:.0f}$", steps, measured, bounds))
     return curves
@@ -147,7 +140,7 @@ def _over_radius(effort: Effort) -> Sequence[Curve]:
         for radius in radii.tolist():
             problem = games(effort.seeds, 5.0, torch.full((effort.seeds,), radius))
             x = starts(problem)
-            measured.append(observed(problem, x, 0.3, k).clamp_min(1e-14))
+            measured.append(errors(problem, x, 0.3, k).sum(-1).clamp_min(1e-14))
             bounds.append(error_bound(problem, x, 0.3, k))
         curves.append(Curve(f"K = {k}", radii, torch.stack(measured), torch.stack(bounds)))
     return curves

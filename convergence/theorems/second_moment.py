@@ -237,7 +237,7 @@ def _over_memory(effort: Effort) -> Sequence[Curve]:
                 observe=lambda now: {"at": now.x, "u": now.u},
                 noise=gradient,
             )
-            steps = -torch.cat([seen["at"], seen["x"][None]]).diff(dim=0)
+            steps = -torch.cat([seen["at"], seen["final"][None]]).diff(dim=0)
             progress = (seen["u"] * steps).sum(-1) / steps.norm(dim=-1)
             measured.append((progress / seen["u"].square().sum(-1)).amin(0))
             bounds.append(PROGRESS(U=1.0, G=1.0, d=float(width), beta_2=beta_2, n=float(rounds)).expand(effort.seeds))
@@ -323,5 +323,5 @@ THEOREM = Theorem(
         r"a layer pays at the start.",
         r"The floor $S$ stays: a second moment does not average the noise before normalising (theorem 'momentum' does).",
     ),
-    order=82,
+    order=83,
 )

@@ -133,7 +133,7 @@ def _core_over_layers(effort: Effort) -> Sequence[Curve]:
             return {"at": r.x}
 
         seen = play(problem, x, normalized(eta), follower(1.0), rounds=rounds, observe=observe)
-        at = torch.cat([seen["at"], seen["x"][None]])
+        at = torch.cat([seen["at"], seen["final"][None]])
         step = at[1:] - at[:-1]
         curvature = torch.diagonal(problem.hessian_phi, dim1=-2, dim2=-1)
         measured.append(_excess(problem, at[:-1], step).mean(0) / eta**2)

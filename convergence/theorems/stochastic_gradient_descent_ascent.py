@@ -1,6 +1,6 @@
 """Gradient descent ascent with noise in both players' gradients: the same rate, and a floor of variance over batch size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from sympy import symbols
@@ -10,8 +10,8 @@ from convergence.attack import Attack, Range, Values
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
+from convergence.random_games import random_games
 from convergence.theorem import Argument, Assumption, Bound, Theorem
-from convergence.theorems.danskin import random_games
 from convergence.theorems.gradient_descent_ascent import (
     FAMILY,
     LEFT_OVER,
@@ -23,6 +23,7 @@ from convergence.theorems.gradient_descent_ascent import (
     T,
     a,
     d,
+    descent,
     e_0,
     eta,
     g,
@@ -30,14 +31,15 @@ from convergence.theorems.gradient_descent_ascent import (
     instances,
     kappa,
     l,
+    on_the_leader,
     prefix_means,
     q,
     r_0,
-    rounds,
     u,
     v,
     weight,
 )  # fmt: skip
+from convergence.unit_steps import Noise, rounds
 from toy_problems import MinMaxProblem, Quadratic
 
 b = symbols("b", positive=True)
@@ -59,24 +61,7 @@ DESCENT = Bound(
 ANSWER = Bound("one ascent", r"\mathbb{E}\|y_1 - y^*(x_0)\|^2", q**2 * r_0**2 + sigma_y**2 / (b * l**2))
 
 ASSUMPTIONS = (
-    Assumption(
-        "smoothness of Phi",
-        r"$\Phi$ is $\kappa l$-smooth and $x_{t+1} = x_t - \eta h$.",
-        Phi - Phi_next - eta * Dot(G, h) + kappa * l * eta**2 / 2 * norm2(h),
-        proved_by="danskin",
-    ),
-    Assumption(
-        "wrong answer",
-        r"$\|\nabla\Phi(x) - \nabla_x f(x,y)\| \le l\,\|y^*(x) - y\|$.",
-        l**2 * norm2(u) - norm2(G - g),
-        proved_by="danskin",
-    ),
-    Assumption(
-        "moving target",
-        r"$\|v\|^2 \le (\kappa^2-1)\|x_{t+1} - x_t\|^2$.",
-        (kappa**2 - 1) * eta**2 * norm2(h) - norm2(v),
-        proved_by="danskin",
-    ),
+    *on_the_leader(h, "h"),
     Assumption(
         "ascent contracts",
         r"$\|m\| \le q\|d\|$ for $m = d + \frac1l(\nabla_y f(x,y) - \nabla_y f(x,y^*))$, the step before its projection.",
@@ -170,41 +155,32 @@ PROOF = (
     Argument("all rounds", r"Add up, divide by $\eta T/2$, and use $V_T \ge \inf\Phi$; limits as without noise."),
 )  # fmt: skip
 
-Noise = Callable[[int], tuple[Tensor, Tensor]]
-
 
 def _two_points(x: Tensor, y: Tensor) -> Noise:
     """Noise +x, +y in the first half of the batch, -x, -y in the second: their mean is the expectation exactly."""
     return lambda _: (torch.cat([x, -x])[:, None], torch.cat([y, -y])[:, None])
 
 
-def _one_descent(*, kappa: Tensor, a: Tensor, share: Tensor, x: Tensor, r: Tensor, sigma: Tensor) -> tuple[Tensor, Values]:
+def _mean_of_two(both: Tensor) -> Tensor:
+    return torch.stack(both.chunk(2)).mean(0)
+
+
+def _one_descent(*, sigma: Tensor, **instance: Tensor) -> tuple[Tensor, Values]:
     """One round of the core with noise +-sigma in the leader's gradient."""
-    problem, l, eta = instances(kappa.repeat(2), a.repeat(2), share.repeat(2))  # noqa: E741
-    start, n = x.repeat(2)[:, None], len(x)
-    seen = rounds(
-        problem, start, eta, l, 1, y_0=problem.y_star(start) + r.repeat(2)[:, None],
-        noise=_two_points(sigma, 0 * sigma), observe=lambda _, y: {"y": y},
-    )  # fmt: skip
-    slope, given = problem.grad_phi(start)[:, 0], problem.grad_x(start, seen["y"][0])[:, 0]
-    gain = gap(problem, x.repeat(2)) - gap(problem, seen["x"][:, 0])
-    error = (seen["y"][0] - problem.y_star(start)).norm(dim=-1)
-    both = eta / 2 * slope**2 + eta / 2 * (1 - kappa.repeat(2) * l * eta) * given**2 - gain
-    values = {"kappa": kappa, "eta": eta[:n], "l": l[:n], "e_0": error[:n], "sigma_x": sigma, "b": torch.ones_like(x)}
-    return (both[:n] + both[n:]) / 2, values
+    both, values = descent(**{name: of.repeat(2) for name, of in instance.items()}, noise=_two_points(sigma, 0 * sigma))
+    values = {name: of[: len(sigma)] for name, of in values.items()}
+    return _mean_of_two(both), values | {"kappa": instance["kappa"], "sigma_x": sigma, "b": torch.ones_like(sigma)}
 
 
 def _one_ascent(*, kappa: Tensor, a: Tensor, x: Tensor, r: Tensor, sigma: Tensor) -> tuple[Tensor, Values]:
     """One answer of the core with noise +-sigma in the follower's gradient."""
     problem, l, eta = instances(kappa.repeat(2), a.repeat(2), torch.ones(2 * len(x)))  # noqa: E741
-    start, n = x.repeat(2)[:, None], len(x)
-    seen = rounds(
-        problem, start, eta, l, 1, y_0=problem.y_star(start) + r.repeat(2)[:, None],
-        noise=_two_points(0 * sigma, sigma), observe=lambda _, y: {"y": y},
-    )  # fmt: skip
+    start = x.repeat(2)[:, None]
+    y_0, noise = problem.y_star(start) + r.repeat(2)[:, None], _two_points(0 * sigma, sigma)
+    seen = rounds(problem, start, (eta, 1 / l), 1, y_0=y_0, noise=noise, observe=lambda _, y: {"y": y})
     error = (seen["y"][0] - problem.y_star(start)).square().sum(-1)
-    values = {"kappa": kappa, "l": l[:n], "r_0": r.abs(), "sigma_y": sigma, "b": torch.ones_like(x)}
-    return (error[:n] + error[n:]) / 2, values
+    values = {"kappa": kappa, "l": l[: len(x)], "r_0": r.abs(), "sigma_y": sigma, "b": torch.ones_like(x)}
+    return _mean_of_two(error), values
 
 
 def _rate(
@@ -215,18 +191,20 @@ def _rate(
     Three plays: without noise, and from the solution with one unit of noise in the first round, in the leader's gradient
     or in the follower's. The variance of the gradient of Phi in round t is the sum of the squared responses up to t.
     """
-    rounds_played, n = 6, len(x)
+    T, n = 6, len(x)
     problem, l, eta = instances(kappa.repeat(3), a.repeat(3), share.repeat(3))  # noqa: E741
     start = torch.cat([x, 0 * x, 0 * x])[:, None]
     y_0 = problem.y_star(start) + torch.cat([r, 0 * r, 0 * r])[:, None]
     kick = torch.zeros(2, 3 * n, 1, dtype=torch.float64)
     kick[0, n : 2 * n], kick[1, 2 * n :] = 1, 1
-    seen = rounds(problem, start, eta, l, rounds_played, y_0=y_0, noise=lambda t: (kick[0] * (t == 0), kick[1] * (t == 0)))
+    seen = rounds(
+        problem, start, (eta, 1 / l), T, y_0=y_0, noise=lambda t: (kick[0] * (t == 0), kick[1] * (t == 0))
+    )  # fmt: skip
     mean, by_x, by_y = seen["G2"].split(n, 1)
     expected = mean + sigma_x**2 * by_x.cumsum(0) + sigma_y**2 * by_y.cumsum(0)
     values = {
         "D": gap(problem, start[:, 0])[:n], "eta": eta[:n], "kappa": kappa, "l": l[:n], "r_0": r.abs(),
-        "T": torch.full_like(x, rounds_played), "sigma_x": sigma_x, "sigma_y": sigma_y, "b": torch.ones_like(x),
+        "T": torch.full_like(x, T), "sigma_x": sigma_x, "sigma_y": sigma_y, "b": torch.ones_like(x),
     }  # fmt: skip
     return expected.mean(0), values
 
@@ -268,7 +246,7 @@ def _over_batch_size(effort: Effort) -> Sequence[Curve]:
     curves = []
     for label, problem in families.items():
         start = torch.zeros(problem.batch, problem.d_x, dtype=torch.float64)
-        seen = rounds(problem, start, one / condition**2, one, 128, noise=_noisy(problem, of_size))
+        seen = rounds(problem, start, (condition**-2, 1.0), 128, noise=_noisy(problem, of_size))
         measured = _averaged(seen["G2"].mean(0), len(sizes))
         curves.append(Curve(label, sizes, measured, _averaged(bound, len(sizes)), slope=-1.0, seeds=(0, 2)))
     return curves
@@ -280,9 +258,9 @@ def _over_rounds(effort: Effort) -> Sequence[Curve]:
     Ts = [4**k for k in range(1, 7) if 4**k <= 4096 * effort.rounds]
     of_size = torch.tensor(sizes, dtype=torch.float64).repeat_interleave(n * REPEATS)
     one = torch.ones_like(of_size)
-    problem, eta = Quadratic.extremal(one, one / condition), one / condition**2
+    problem, eta = Quadratic.extremal(one, one / condition), condition**-2
     x = torch.linspace(1, 2, n, dtype=torch.float64).repeat_interleave(REPEATS).repeat(len(sizes))[:, None]
-    seen = rounds(problem, x, eta, one, Ts[-1], noise=_noisy(problem, of_size))
+    seen = rounds(problem, x, (eta, 1.0), Ts[-1], noise=_noisy(problem, of_size))
     measured = _averaged(prefix_means(seen["G2"], Ts), len(sizes))
     start = {"D": gap(problem, x[:, 0]), "r_0": problem.y_star(x).norm(dim=-1)}
     bound = [RATE(eta=eta, kappa=condition, l=1.0, T=float(k), sigma_x=1.0, sigma_y=1.0, b=of_size, **start) for k in Ts]

@@ -11,7 +11,7 @@ from convergence.certificate import Identity, Inequality, Term
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.theorem import Argument, Assumption, Bound, Citation, Theorem
-from convergence.theorems.bilinear import warm_core
+from convergence.unit_steps import path
 from toy_problems import Hopf
 
 a, b, c, eta, tau, l, p = symbols("a b c eta tau l p", positive=True)  # noqa: E741 - the theory's letter
@@ -131,7 +131,7 @@ def _core(a: Tensor, c: Tensor, w: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Three rounds of the core near the origin, at two ratios."""
     game, values = _game(a, c, w)
     start, rhos = torch.full((len(a), 1), SMALL, dtype=torch.float64), (0.0625, 0.25)
-    low, high = (_area(warm_core(game, start, 0 * start, (ETA, rho), 3)[0][..., 0]) for rho in rhos)
+    low, high = (_area(path(game, start, 0 * start, (ETA, rho), 3)[0][..., 0]) for rho in rhos)
     return _threshold((low, high), rhos), values
 
 
@@ -160,10 +160,9 @@ def _cycles(effort: Effort) -> Sequence[Curve]:
     curves = []
     for eta in (0.1, 0.25, 0.5):
         tau = (shares[:, None] * CORE(a=a, c=c, eta=eta)).flatten()
-        # y in other units turns the follower's one rate into a ratio tau of its own for every instance.
-        game = Hopf(a.repeat(n), b.repeat(n) * tau.sqrt(), c.repeat(n) * tau, torch.full((n * m,), 4.0))
+        game = Hopf(a.repeat(n), b.repeat(n), c.repeat(n), torch.full((n * m,), 4.0))
         start = 0.3 * a.repeat(n).sqrt()[:, None]
-        x, _ = warm_core(game, start, 0 * start, (eta, eta), rounds)
+        x, _ = path(game, start, 0 * start, (eta, tau * eta), rounds)
         amplitude = x[-rounds // 8 :, :, 0].abs().amax(0) / a.repeat(n).sqrt()
         curves.append(Curve(rf"core, $\eta = {eta}$", shares, amplitude.view(n, m)))
     leading = 2 * ((1 - shares).clamp_min(0) / 3).sqrt()

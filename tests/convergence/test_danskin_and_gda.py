@@ -11,7 +11,8 @@ from torch import Tensor
 from convergence.theorems import danskin
 from convergence.theorems import gradient_descent_ascent as gda
 from convergence.theorems import stochastic_gradient_descent_ascent as noisy
-from toy_problems import BallHuber, MinMaxProblem, Quadratic, strategies, verify
+from convergence.unit_steps import rounds
+from toy_problems import BallHuber, MinMaxProblem, Quadratic, strategies
 
 PROBLEMS = st.one_of(strategies.quadratics(), strategies.sigmoids(), strategies.ball_hubers(), strategies.hopfs())
 GAMES = st.one_of(strategies.quadratics(), strategies.sigmoids(), strategies.ball_hubers())
@@ -48,14 +49,6 @@ def test_concave_in_x_needs_only_kappa_minus_one(share: float, kappa: float) -> 
     assert problem.hessian_phi.item() >= -1
 
 
-@pytest.mark.parametrize("options", [{}, {"sign": -1}, {"sign": 1, "omega": 0.5}, {"sigmoid": True}])
-def test_random_games_have_the_conditioning_they_promise(options: dict[str, object]) -> None:
-    problem = danskin.random_games(7.0, 20, **options)
-    verify(problem)
-    torch.testing.assert_close(problem.constants.l, torch.ones(20, dtype=torch.float64))
-    torch.testing.assert_close(problem.constants.kappa, torch.full((20,), 7.0, dtype=torch.float64))
-
-
 @given(st.floats(1, 60), st.floats(-1, 2))
 def test_the_attacked_family_has_the_conditioning_it_promises(kappa: float, a: float) -> None:
     problem, l, eta = gda.instances(*(torch.tensor([v], dtype=torch.float64) for v in (kappa, a if kappa > 2 else 1.0, 1.0)))  # noqa: E741
@@ -71,41 +64,13 @@ def test_every_round_of_the_core_lowers_the_potential(data: st.DataObject, probl
     c = constants(problem)
     kappa = c["l"] / c["mu"]
     eta = share / (kappa**2 * c["l"])
-    seen = gda.rounds(problem, x, eta, c["l"], 6, observe=lambda x, y: {"path": x, "y": y})
+    seen = rounds(problem, x, (eta, 1 / c["l"]), 6, observe=lambda x, y: {"path": x, "y": y})
     path, before = seen["path"], torch.cat([torch.zeros_like(seen["y"][:1]), seen["y"][:-1]])  # what each round starts from
     error = (before - problem.y_star(path)).square().sum(-1)
     weight = eta * (kappa - 1) ** 2 / kappa * c["l"] ** 2 / 2
     potential = problem.phi(path) + weight * error
     fall, claimed = potential[:-1] - potential[1:], eta / 2 * problem.grad_phi(path[:-1]).square().sum(-1)
     assert (fall >= claimed - 1e-9 * (1 + potential.abs().max())).all()
-
-
-def by_hand(problem: MinMaxProblem, x: Tensor, eta: Tensor, l: Tensor, T: int) -> Tensor:  # noqa: E741
-    y, squares = torch.zeros(problem.batch, problem.d_y, dtype=torch.float64), []
-    for _ in range(T):
-        squares.append(problem.grad_phi(x).square().sum(-1))
-        y = problem.project_y(y + problem.grad_y(x, y) / l[:, None])
-        x = x - eta[:, None] * problem.grad_x(x, y)
-    return torch.stack(squares)
-
-
-@pytest.mark.parametrize("omega", [None, 0.5])
-def test_one_learning_rate_plays_every_instance_at_its_own_steps_and_the_follower_first(omega: float | None) -> None:
-    problem = danskin.random_games(5.0, 4, omega=omega, sign=1)
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(4, 3, generator=generator, dtype=torch.float64)
-    eta, l = torch.rand(2, 4, generator=generator, dtype=torch.float64) / torch.tensor([[5.0], [1.0]]) + 0.1  # noqa: E741
-    torch.testing.assert_close(gda.rounds(problem, x, eta, l, 8)["G2"], by_hand(problem, x, eta, l, 8))
-
-
-def test_the_coordinates_of_unit_steps_have_the_right_gradients() -> None:
-    at_unit = gda.AtUnitSteps(danskin.random_games(5.0, 4), torch.full((4,), 0.3), torch.full((4,), 2.0), torch.ones(4, 3))
-    at_unit.follower_noise = torch.full((4, 3), 0.7, dtype=torch.float64)
-    x = torch.linspace(-1, 1, 12, dtype=torch.float64)[None].requires_grad_()
-    y = torch.linspace(2, -1, 12, dtype=torch.float64)[None].requires_grad_()
-    by_x, by_y = torch.autograd.grad(at_unit.f(x, y).sum(), (x, y))
-    torch.testing.assert_close(by_x, at_unit.grad_x(x, y))
-    torch.testing.assert_close(by_y, at_unit.grad_y(x, y))
 
 
 @settings(max_examples=15)
@@ -116,8 +81,8 @@ def test_the_rate_holds_on_drawn_games(data: st.DataObject, problem: MinMaxProbl
     c, T = constants(problem), 12
     kappa = c["l"] / c["mu"]
     eta = 1 / (kappa**2 * c["l"])
-    seen = gda.rounds(problem, x, eta, c["l"], T)
-    gap, r = problem.phi(x) - problem.phi(seen["x"]), problem.y_star(x).norm(dim=-1)
+    seen = rounds(problem, x, (eta, 1 / c["l"]), T)
+    gap, r = problem.phi(x) - problem.phi(seen["final"]), problem.y_star(x).norm(dim=-1)
     bound = gda.RATE(D=gap, eta=eta, kappa=kappa, l=c["l"], r_0=r, T=float(T))
     assert (seen["G2"].mean(0) <= bound + 1e-9 * (1 + bound.abs())).all()
 
@@ -128,7 +93,7 @@ def test_at_kappa_one_the_first_round_is_an_equality() -> None:
     problem = Quadratic.extremal(two, two)
     x = torch.tensor([[3.0]], dtype=torch.float64)
     bound = gda.RATE(D=problem.phi(x), eta=0.5, kappa=1.0, l=2.0, r_0=0.0, T=1.0)
-    assert gda.rounds(problem, x, 1 / two, two, 1)["G2"][0].item() == pytest.approx(bound.item())
+    assert rounds(problem, x, (0.5, 0.5), 1)["G2"][0].item() == pytest.approx(bound.item())
 
 
 @pytest.mark.parametrize("player", [0, 1])
@@ -146,7 +111,7 @@ def test_expectations_by_squared_responses_are_those_of_all_coin_tosses(player: 
         both[player] = tosses[:, t, None]
         return both[0], both[1]
 
-    seen = gda.rounds(problem, x, eta, l, 6, y_0=problem.y_star(x) - 0.3, noise=noise)
+    seen = rounds(problem, x, (eta, 1 / l), 6, y_0=problem.y_star(x) - 0.3, noise=noise)
     assert measured.item() == pytest.approx(seen["G2"].mean().item(), rel=1e-12)
     assert measured.item() <= noisy.RATE(**values).item()
 
@@ -156,5 +121,5 @@ def test_the_slope_games_keep_their_slope() -> None:
     b, mu, omega = (torch.tensor([v], dtype=torch.float64) for v in (0.75**0.5, 0.25, 0.5))
     problem, T = BallHuber(b, mu, omega), 40
     x = ((mu + T / 16 * b**2) * omega / b)[:, None]
-    squares = gda.rounds(problem, x, torch.tensor([1 / 16]), torch.ones(1, dtype=torch.float64), T)["G2"]
+    squares = rounds(problem, x, (1 / 16, 1.0), T)["G2"]
     torch.testing.assert_close(squares, (b * omega).square().expand(T, 1))

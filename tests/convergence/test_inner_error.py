@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from convergence.play import follower, layer_norms, normalized, play
+from convergence.play import follower, normalized, play
 from convergence.theorems.delay import COST, ERROR, K, T, campaign, t_s
 from convergence.theorems.no_concavity import ANY, CONCAVE, ascend
 from convergence.theorems.projected_ascent import CONTRACTION
 from convergence.theorems.regularizer import GAP, RATE, answer, highest
 from convergence.theorems.restart import ERROR as RESTART
-from convergence.theorems.restart import games, inner_error, starts
+from convergence.theorems.restart import errors, games, inner_error, starts
 from convergence.theorems.warm_start import EVERY, MEAN, THEOREM, lipschitz, noisy_path, visits
 from toy_problems import MinMaxProblem, Quadratic
 from toy_problems import strategies as draw
@@ -23,19 +23,6 @@ SLACK = 1 + 1e-9
 def one(value: Tensor | None) -> float:
     assert value is not None
     return float(value[0])
-
-
-def errors(problem: MinMaxProblem, x: Tensor, rho: float, steps: int) -> Tensor:
-    """e_i of the core's round at x, [1, h]."""
-    seen = play(
-        problem,
-        x,
-        normalized(0.0),
-        follower(rho, steps),
-        rounds=1,
-        observe=lambda r: {"e": layer_norms(problem, r.u - problem.grad_phi(r.x))},
-    )
-    return seen["e"][0]
 
 
 @given(st.data(), st.integers(1, 5), st.floats(0.25, 1.9))

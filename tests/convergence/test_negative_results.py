@@ -6,8 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from convergence.play import descent, follower, normalized, play
+from convergence.play import follower, normalized, play
 from convergence.theorems import bilinear, moreau_envelope, separability, stall, time_scale
+from convergence.unit_steps import path
 from scala import Adversary, Game
 from toy_problems import AbsoluteWell, Bilinear, Hopf, Quadratic, RobustLogisticRegression, Stall
 from toy_problems.strategies import absolute_wells, bilinears, hopfs, points, quadratics, stalls
@@ -72,7 +73,7 @@ def test_any_equal_steps_leave_the_stalled_sum(problem: Stall, seed: int, steps:
     x, tied = 3 * _uniform(seed, 2, 2), stall._TiedStall(problem.eps, problem.omega)
     seen = play(tied, x, leader, follower(stall.EXACT), rounds=4, observe=lambda r: {"at": r.x, "y": r.y})
     assert torch.allclose(seen["y"], problem.y_star(seen["at"]))  # the follower is exact, ties and all
-    assert torch.allclose(seen["x"].sum(-1), x.sum(-1), atol=1e-12)
+    assert torch.allclose(seen["final"].sum(-1), x.sum(-1), atol=1e-12)
     lower = stall.ENVELOPE(varepsilon=problem.eps, omega=problem.omega, l=2**0.5, u_0=x.sum(-1))
     assert (problem.moreau_gradient(seen["at"]).norm(dim=-1) >= lower * (1 - 1e-9)).all()
 
@@ -88,7 +89,7 @@ def test_the_step_of_size_rho_is_the_answer_regularised_by_its_inverse(problem: 
 
 def _left(problem: Stall, power: float, adversary: Adversary, rounds: int) -> Tensor:
     x = torch.tensor([[0.7, 0.4]], dtype=torch.float64)
-    return play(problem, x, stall._scheduled(0.1, power), adversary, rounds=rounds, observe=lambda r: {})["x"].sum(-1) / 1.1
+    return play(problem, x, stall._scheduled(0.1, power), adversary, rounds=rounds, observe=lambda r: {})["final"].sum(-1) / 1.1
 
 
 def test_each_repair_alone_ends_the_stall() -> None:
@@ -137,11 +138,10 @@ def test_the_trap_is_a_game_that_breaks_the_false_claim_and_attains_the_true_one
 
 def _radius(game: Hopf, tau: Tensor, eta: float) -> Tensor:
     """Spectral radius of one round of the core at the origin, from two starts."""
-    scaled = Hopf(game.a, game.b * tau.sqrt(), game.c * tau, game.region)
     columns = []
     for x, y in ((1e-7, 0.0), (0.0, 1e-7)):
         start = [torch.full((game.batch, 1), v, dtype=torch.float64) for v in (x, y)]
-        xs, ys = bilinear.warm_core(scaled, *start, (eta, eta), 1)
+        xs, ys = path(game, *start, (eta, tau * eta), 1)
         columns.append(torch.cat([xs[1], ys[1]], -1) / 1e-7)
     return torch.linalg.eigvals(torch.stack(columns, -1)).abs().amax(-1)
 
@@ -155,25 +155,16 @@ def test_the_core_turns_stable_at_the_threshold(game: Hopf, eta: float) -> None:
 
 
 @FEW
-@given(hopfs(batch=3), SEEDS)
-def test_games_side_by_side_are_played_as_each_alone(game: Hopf, seed: int) -> None:
-    x, none = _uniform(seed, 3, 1), torch.zeros(3, 1, dtype=torch.float64)
-    together, _ = bilinear.warm_core(game, x, none, (0.1, 0.2), 4)
-    alone = play(game, x, descent(0.1), follower(0.2, start="warm"), rounds=4, observe=lambda r: {})["x"]
-    assert torch.allclose(together[-1], alone, atol=1e-12)
-
-
-@FEW
 @given(bilinears(ball=False), st.sampled_from([0.1, 0.5]), st.data())
 def test_alternating_play_keeps_its_ellipse_in_any_dimension(game: Bilinear, eta: float, data: st.DataObject) -> None:
-    xs, ys = bilinear.warm_core(game, *data.draw(points(game)), (eta, eta), 6)
+    xs, ys = path(game, *data.draw(points(game)), (eta, eta), 6)
     invariant = (xs**2).sum(-1) + (ys**2).sum(-1) + eta * game.f(xs, ys)
     assert torch.allclose(invariant, invariant[0].expand_as(invariant), atol=1e-9, rtol=1e-9)
 
 
 def test_alternating_play_diverges_beyond_its_threshold() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
-    xs, ys = bilinear.warm_core(Bilinear(torch.full((1, 1, 1), 2.1)), one, one, (1.0, 1.0), 60)
+    xs, ys = path(Bilinear(torch.full((1, 1, 1), 2.1)), one, one, (1.0, 1.0), 60)
     assert bilinear._norms(xs, ys)[-1] > 1e3
 
 

@@ -37,7 +37,7 @@ def test_a_batch_is_its_instances(problem, steps, delay, start, data):
                 observe=observe,
                 delay=delay,
             )
-            torch.testing.assert_close(together["x"][i], alone["x"][0], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(together["final"][i], alone["final"][0], rtol=1e-9, atol=1e-9)
             torch.testing.assert_close(together["y"][:, i], alone["y"][:, 0], rtol=1e-9, atol=1e-9)
 
 
@@ -56,7 +56,7 @@ def test_rounds_by_hand(problem, data):
         torch.testing.assert_close(seen["u"][t], u)
         parts = [part / part.norm(dim=-1, keepdim=True).clamp_min(1e-300) for part in problem.split(u)]
         x = x - 0.1 * torch.cat(parts, -1)
-    torch.testing.assert_close(seen["x"], x)
+    torch.testing.assert_close(seen["final"], x)
 
 
 def test_a_box_is_a_ball_a_sample():

@@ -64,7 +64,7 @@ def played(problem, x, lr, phi, steps, rounds):
 
     rho = 1 / float(problem.constants.l_yy[0])
     seen = play(problem, x, normalized(lr, phi=phi), follower(rho, steps), rounds=rounds, observe=see)
-    return seen["G"].mean(0), seen["e"].mean(0), seen["x"]
+    return seen["G"].mean(0), seen["e"].mean(0), seen["final"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -117,7 +117,7 @@ def test_uphill_bias_travels_for_ever_and_costs_twice() -> None:
     seen = play(
         wave, x, normalized(1.0), None, rounds=2 * period, observe=see, noise=lambda _, at: wave.uphill_bias(at)
     )  # fmt: skip
-    assert float(seen["x"] - x) == 2 * period
+    assert float(seen["final"] - x) == 2 * period
     G, e = (seen[name].reshape(2, period).sum(1) for name in ("G", "e"))
     assert float(G[0]) == pytest.approx(float(G[1]))
     assert float(G[0]) == pytest.approx(2 * float(e[0]), rel=1e-5)

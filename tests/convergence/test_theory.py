@@ -47,10 +47,20 @@ def test_finished_work_is_not_done_again_and_damage_is(folder, capsys):
     assert json.loads(stored.read_text())["result"]["failures"] == []
 
 
-def test_an_unknown_theorem_is_named(capsys):
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (main, ["--only", "fermat"], "no theorem is called 'fermat'; there are: "),
+        (main, ["--workers", "0"], "--workers must be at least 1, got 0"),
+        (main, ["--out", __file__], "is a file; give a folder"),
+        (hunt.main, ["--minutes", "-1"], "--minutes must be positive, got -1"),
+        (hunt.main, ["--out", __file__], "is a file; give a folder"),
+    ],
+)
+def test_bad_arguments_are_named(command, arguments, message, capsys):
     with pytest.raises(SystemExit):
-        main(["--only", "fermat"])
-    assert "no theorem is called 'fermat'; there are: " in capsys.readouterr().err
+        command(arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_certificates_written_are_those_the_verifier_accepts(folder):
@@ -97,7 +107,15 @@ def test_every_theorem_renders(tmp_path):
     for theorem in theorems:
         kinds = [{"step": step.name, "kind": "certified"} for step in theorem.proof]
         reports.append(
-            {"name": theorem.name, "proof": kinds, "attacks": [], "measurements": [], "instances": 0, "failures": []}
+            {
+                "name": theorem.name,
+                "proof": kinds,
+                "attacks": [],
+                "measurements": [],
+                "instances": 0,
+                "failures": [],
+                "tightness": None,
+            }
         )
     nothing = {"instances": 0, "certificates": 0, "stand_alone": 0, "seconds": 0.0, "tampered": None, "faults": [], "pep": None}
     provenance = {"hardware": "none", "commit": None, "finished": "never", "versions": {}}
