@@ -248,7 +248,7 @@ def _over_batch_size(effort: Effort) -> Sequence[Curve]:
         start = torch.zeros(problem.batch, problem.d_x, dtype=torch.float64)
         seen = rounds(problem, start, (condition**-2, 1.0), 128, noise=_noisy(problem, of_size))
         measured = _averaged(seen["G2"].mean(0), len(sizes))
-        curves.append(Curve(label, sizes, measured, _averaged(bound, len(sizes)), slope=-1.0, seeds=(0, 2)))
+        curves.append(Curve(label, sizes, measured, _averaged(bound, len(sizes)), slope=-1.0))
     return curves
 
 
@@ -265,7 +265,7 @@ def _over_rounds(effort: Effort) -> Sequence[Curve]:
     start = {"D": gap(problem, x[:, 0]), "r_0": problem.y_star(x).norm(dim=-1)}
     bound = [RATE(eta=eta, kappa=condition, l=1.0, T=float(k), sigma_x=1.0, sigma_y=1.0, b=of_size, **start) for k in Ts]
     bounds = _averaged(torch.stack(bound), len(sizes))
-    return [Curve(f"b = {size}", Ts, measured[:, k], bounds[:, k], seeds=(2,)) for k, size in enumerate(sizes)]
+    return [Curve(f"b = {size}", Ts, measured[:, k], bounds[:, k]) for k, size in enumerate(sizes)]
 
 
 FOUND = {"kappa": 3.0, "a": 1.0, "share": 1.0, "x": -0.45, "r": 1.0, "sigma_x": 0.0625, "sigma_y": 0.0625}
