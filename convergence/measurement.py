@@ -156,7 +156,7 @@ def draw(measurement: Measurement, reports: Sequence[CurveReport], path: Path) -
             axes.set_xscale("log")
             points = reports[0].data["x"]
             if len(points) <= _TICKS:  # few points: name each, rather than powers of ten that may not be among them
-                axes.set_xticks(points, [f"{x:.3g}" for x in points])
+                axes.set_xticks(points, [f"{x:.4g}" for x in points])
             axes.xaxis.set_minor_formatter(NullFormatter())
         if "y" in measurement.log:
             axes.set_yscale("log")

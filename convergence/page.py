@@ -68,10 +68,9 @@ def _proof(theorem: Theorem) -> list[dict[str, Any]]:
     """A row a step: name, kind, words, formulas."""
     rows = []
     for step in theorem.proof:
-        row: dict[str, Any] = {"name": step.name, "says": step.says, "claim": None, "because": None, "where": None}
+        row: dict[str, Any] = {"name": step.name, "says": step.says, "claim": None, "because": (), "where": None}
         if isinstance(step, Inequality):
-            terms = r" \;+\; ".join(_term(term) for term in step.terms)
-            row |= {"claim": sympy.latex(step.gap) + r" \;\ge\; 0", "because": terms}
+            row |= {"claim": sympy.latex(step.gap) + r" \;\ge\; 0", "because": [_term(term) for term in step.terms]}
         elif isinstance(step, Identity):
             row |= {"claim": sympy.latex(step.left) + r" \;=\; " + sympy.latex(step.right)}
         if isinstance(step, Inequality | Identity) and step.region:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from sympy import Eq, Expr, Rational, sqrt, symbols
+from sympy import Eq, Expr, Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
@@ -63,9 +63,11 @@ PROOF = (
     ),
     Identity(
         "areas",
-        (1 - h**2) * 1 - (-h) * h,
-        1 + 0 * h,
-        says=r"The alternating step $\begin{pmatrix}1 - h^2 & -h\\ h & 1\end{pmatrix}$ has determinant 1 and trace $2 - h^2$.",
+        (x - h * (y + h * x)).diff(x) * (y + h * x).diff(y) - s,
+        Integer(1),
+        region={s: (x - h * (y + h * x)).diff(y) * (y + h * x).diff(x)},
+        says=r"The alternating step $\begin{pmatrix}1 - h^2 & -h\\ h & 1\end{pmatrix}$ has determinant 1 (here $s$ is the "
+        r"product of its off-diagonal entries) and trace $2 - h^2$.",
     ),
     Inequality(
         "beyond",

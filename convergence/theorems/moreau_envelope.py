@@ -69,8 +69,9 @@ PROOF = (
     Argument("sum", r"Take expectations, sum over $t$, divide by $\eta T/2$."),
     Identity(
         "best step",
-        (2 * (eta**2 * l * G**2 * T) / (eta * T) + 2 * eta * l * G**2) ** 2,
-        16 * l * G**2 * (eta**2 * l * G**2 * T) / T,
+        (2 * D / (eta * T) + 2 * eta * l * G**2) ** 2,
+        16 * l * G**2 * D / T,
+        region={D: eta**2 * l * G**2 * T},
         says=r"At $\eta = \sqrt{D/(lG^2T)}$ the first two terms are $4G\sqrt{lD/T}$.",
     ),
 )

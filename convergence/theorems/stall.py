@@ -5,7 +5,7 @@ from functools import cache
 from itertools import count, pairwise
 
 import torch
-from sympy import Abs, Eq, Min, sqrt, symbols
+from sympy import Abs, Eq, Min, Symbol, sqrt, symbols
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -54,8 +54,9 @@ PROOF = (
     ),
     Identity(
         "invariance",
-        (x_1 - eta * sigma) + (x_2 + eta * sigma),
+        X_1 + X_2,
         x_1 + x_2,
+        region={X_1: x_1 - eta * sigma, X_2: x_2 + eta * sigma},
         says=r"Equal steps in opposite directions leave $x_1 + x_2$ as it was, whatever the step sizes $\eta_t$.",
     ),
     Identity(
@@ -68,10 +69,11 @@ PROOF = (
     ),
     Identity(
         "far from the kink",
-        eps * omega + l * ((u_0 - eps * omega / l) - u_0),
-        0 * u_0,
-        says=r"$u \ge \varepsilon\omega/l$: the proximal point $u - \varepsilon\omega/l$ is stationary, so $|e| = "
-        r"\varepsilon\omega$.",
+        eps * omega,
+        l * (u_0 - e),
+        region={e: u_0 - eps * omega / l},
+        says=r"$u \ge \varepsilon\omega/l$: the proximal point $u - \varepsilon\omega/l$ (here $e$) is stationary: "
+        r"the slope there, $\varepsilon\omega$, is $l$ times the way to it.",
     ),
     Inequality(
         "near the kink",
@@ -215,7 +217,7 @@ THEOREM = Theorem(
         ),
     ),
     bounds=(ENVELOPE, SUM),
-    facts=(Eq((x_1 - eta * sigma) + (x_2 + eta * sigma), x_1 + x_2, evaluate=False),),
+    facts=(Eq(Symbol("x_{t+1,1}") + Symbol("x_{t+1,2}"), Symbol("x_{t,1}") + Symbol("x_{t,2}")),),
     proof=PROOF,
     attacks=(_attacked(0, "gradient"), _attacked(0.5, "gradient"), _attacked(0.5, "sum")),
     measurements=(

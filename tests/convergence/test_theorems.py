@@ -3,7 +3,7 @@
 import pytest
 
 from convergence import verifier
-from convergence.certificate import Inequality, Rejected, Term
+from convergence.certificate import Identity, Inequality, Rejected, Term
 from convergence.check import check
 from convergence.effort import FAST
 from convergence.faults import FAULTS, tampered
@@ -41,6 +41,15 @@ def test_sympy_rejects_a_changed_multiplier(theorem):
         changed = Inequality(step.name, step.gap, (Term(first.multiplier * 2, *first.facts), *rest), step.region)
         with pytest.raises(Rejected):
             changed.verify(known, {})
+
+
+@EVERY
+def test_no_certificate_is_empty(theorem):
+    for step in theorem.certificates:
+        if isinstance(step, Identity):
+            assert step.left != step.right, f"{step.name} says that a thing equals itself"
+        else:
+            assert step.terms, step.name
 
 
 @EVERY
