@@ -1,5 +1,6 @@
 """What the README shows runs as shown."""
 
+import json
 import re
 from pathlib import Path
 
@@ -43,3 +44,19 @@ def test_every_make_target_named_exists():
 def test_every_link_to_a_file_resolves():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_theory_table_holds_the_committed_numbers():
+    theory = json.loads((ROOT / "paper_repro/results/theory/theory.json").read_text(encoding="utf-8"))
+    reports = {report["title"]: report for report in theory["theorems"]}
+    rows = [row.strip("| ").split(" | ") for row in README.splitlines() if row.strip("| ").split(" | ")[0] in reports]
+    assert len(rows) > 10
+    for title, *_, numbers in rows:
+        tightness = reports[title]["tightness"]
+        assert numbers == ("{:.3g}, {:.3g}".format(*tightness) if tightness else "-"), title
+    assert f"{theory['instances']:,} random instances" in README
+    assert f"{len(theory['theorems'])} theorems" in README
+    assert (
+        f"{theory['tampered']['planted']} certificates with one number changed, {len(theory['faults'])} wrong lines" in README
+    )
+    assert theory["failures"] == []
