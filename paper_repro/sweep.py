@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from paper_repro.experiment import Run, load_experiment
 from convergence.record import write_whole
+from paper_repro.experiment import Run, load_experiment
 from paper_repro.run import execute, read_result, result_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
