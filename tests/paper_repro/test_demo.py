@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from convergence import record
 from paper_repro import demo, run, sweep
 from paper_repro.encoders import default_cache
 from paper_repro.experiment import load_experiment
@@ -87,7 +88,7 @@ def test_interrupted_it_goes_on_and_ends_the_same(quick, tmp_path, monkeypatch, 
     assert demo.main(command(quick, tmp_path / "whole")) == 0
     with monkeypatch.context() as patch:
         if write:
-            patch.setattr(run.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(record.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         else:
             step_end = run._Clock.on_step_end
 
