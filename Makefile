@@ -37,10 +37,10 @@ $(READY): pyproject.toml constraints.txt
 
 # Every theorem's result is a file: interrupted, the same command goes on.
 theory: $(READY)  ## check every theorem: proofs, attacks, measurements, planted faults; writes runs/theory/index.html
-	@$(PY) -m convergence --out runs/theory
+	@$(PY) -m convergence
 
 theory-fast: $(READY)  ## the essential of it, in a minute
-	@$(PY) -m convergence --fast --out runs/theory-fast
+	@$(PY) -m convergence --fast
 
 theory-bench: $(READY)  ## batched engine against a loop, exact verification against an SDP solver
 	@$(PY) -m convergence.benchmark --out runs/theory-bench.json

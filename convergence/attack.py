@@ -21,8 +21,8 @@ from hypothesis.errors import NoSuchExample
 from scipy.optimize import differential_evolution, minimize
 from torch import Tensor
 
+from convergence.bound import Bound
 from convergence.effort import Effort
-from convergence.theorem import Bound
 
 Values = dict[str, Tensor]
 TOLERANCE = 1e-9

@@ -29,14 +29,15 @@ def check(theorem: Theorem, effort: Effort, figures: Path | None = None) -> Repo
         figures: folder for an SVG a measurement; None: draw nothing.
 
     Returns:
-        Plain data: `proof` (a row a step), `attacks`, `measurements`, `tightness` (bound / measured over all curves: minimum,
-        median of the curves' medians, maximum), `instances`, `failures` (empty if all is well; each begins with the
-        theorem's name), `seconds`.
+        Plain data: `verified` (all certificates, twice), `proof` (a row a step), `attacks`, `measurements`, `tightness`
+        (bound / measured over all curves: minimum, median of the curves' medians, maximum), `instances`, `failures` (empty
+        if all is well; each begins with the theorem's name), `seconds`.
     """
     torch.set_num_threads(1)  # small tensors: more threads only get in each other's way
     start = time.perf_counter()
     failures: list[str] = []
     proof = _proof(theorem, failures)
+    verified = not failures
     attacks = [_attack(theorem, one, effort, failures) for one in theorem.attacks]
     measurements = [_measure(theorem, one, effort, figures, failures) for one in theorem.measurements]
     curves = [curve for one in measurements for curve in one["curves"]]
@@ -46,6 +47,7 @@ def check(theorem: Theorem, effort: Effort, figures: Path | None = None) -> Repo
         "title": theorem.title,
         "effort": effort.name,
         "statement": [bound.latex for bound in theorem.bounds],
+        "verified": verified,
         "proof": proof,
         "attacks": attacks,
         "measurements": measurements,
@@ -97,7 +99,9 @@ def _measure(
         return {"name": one.name, "title": one.title, "alt": one.alt, "figure": None, "curves": [], "error": str(error)}
     for curve in curves:
         if curve.violations:
-            failures.append(f"{theorem.name}: measurement {one.name!r}, {curve.label}: {curve.violations} of {curve.instances}")
+            failures.append(
+                f"{theorem.name}: measurement {one.name!r}, {curve.label}: {curve.violations} of {curve.instances} beyond it"
+            )
     name = None
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)

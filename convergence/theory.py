@@ -33,10 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if every check passed, 1 if one failed, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m convergence", description=__doc__)
     parser.add_argument("--fast", action="store_true", help="the essential, in a minute")
-    parser.add_argument("--out", type=Path, default=Path("runs/theory"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, help="folder (default: runs/theory, with --fast runs/theory-fast, with --only runs/theory-only)"
+    )
     parser.add_argument("--only", nargs="+", metavar="THEOREM", help="check these only")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     options = parser.parse_args(arguments)
+    options.out = options.out or Path(f"runs/theory{'-only' if options.only else '-fast' if options.fast else ''}")
     if options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
     if options.out.exists() and not options.out.is_dir():
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except verifier.Rejected:
                 continue
             missed.append(f"{theorem.name}, {what}")
-    kinds = [step["kind"] for report in reports for step in report["proof"]]
+    kinds = [step["kind"] for report in reports if report["verified"] for step in report["proof"]]
     theory = {
         "effort": effort.name,
         "theorems": reports,

@@ -8,9 +8,9 @@ from typing import Any
 
 from sympy import Expr, Max, Rational, sqrt, symbols
 
+from convergence.bound import Bound
 from convergence.certificate import Dot, norm2, vectors
 from convergence.pep.statement import Facts, Parameters, Statement, grid
-from convergence.theorem import Bound
 from convergence.theorems.gradient_descent_ascent import DRIFT
 from convergence.theorems.projected_ascent import CONTRACTION
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sympy import Add, Expr, Rational, Symbol, symbols
 
+from convergence.bound import Bound
 from convergence.certificate import Dot, norm2, vectors
 from convergence.pep.statement import Facts, Statement, grid
-from convergence.theorem import Bound
 
 
 def problem(P: Any, L: float, N: float) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 
 from sympy import Expr, Rational
 
+from convergence.bound import Bound
 from convergence.certificate import Inequality, Term, VectorSymbol, document
 from convergence.pep.squares import squares
-from convergence.theorem import Bound
 
 Parameters = dict[str, Fraction]
 Facts = Mapping[str, tuple[Any, Expr]]

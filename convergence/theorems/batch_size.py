@@ -8,11 +8,12 @@ from sympy import Eq, Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Citation, Theorem
+from convergence.theorem import Argument, Assumption, Citation, Theorem
 from convergence.theorems.scala_rate import Games
 from toy_problems import Quadratic
 

@@ -7,10 +7,11 @@ from sympy import Eq, Expr, Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
-from convergence.theorem import Argument, Assumption, Bound, Citation, Theorem
+from convergence.theorem import Argument, Assumption, Citation, Theorem
 from convergence.unit_steps import path
 from toy_problems import Bilinear, DiracGAN, MinMaxProblem
 

@@ -8,11 +8,12 @@ from sympy import sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
+from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.random_games import random_games, symmetric_norm
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import MinMaxProblem, Quadratic
 from toy_problems.problem import symmetric_2x2_norm
 

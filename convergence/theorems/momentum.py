@@ -8,11 +8,12 @@ from sympy import Rational, atan, diff, log, pi, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, layer_norms, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import BallHuber, Quadratic, Sigmoid
 from toy_problems.quadratic import layerwise_smoothness
 

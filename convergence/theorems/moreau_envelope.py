@@ -8,11 +8,12 @@ from sympy import Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import descent, follower, play
-from convergence.theorem import Argument, Assumption, Bound, Citation, Theorem
+from convergence.theorem import Argument, Assumption, Citation, Theorem
 from scala import Adversary
 from toy_problems import AbsoluteWell, Bilinear, Constants, MinMaxProblem, RobustLogisticRegression, Stall
 from toy_problems.problem import spectral_norm

@@ -7,11 +7,12 @@ from sympy import Integer, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Square, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import BallHuber, MinMaxProblem
 
 G, B, s, e, r, m, C = symbols("G B s e r m C", positive=True)

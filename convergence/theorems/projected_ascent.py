@@ -7,11 +7,12 @@ from sympy import Max, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import Quadratic
 
 l, mu, rho, a, s = symbols("l mu rho a s", positive=True)  # noqa: E741 - the theory's letter

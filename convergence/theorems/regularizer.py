@@ -7,11 +7,12 @@ from sympy import Integer, Max, Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
+from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import Forsaken, MinMaxProblem, Quadratic, RobustLeastSquares, RobustLogisticRegression
 
 lamda, l_0, rho, K, r_0, omega, Phi = symbols("lamda l_0 rho K r_0 omega Phi", positive=True)

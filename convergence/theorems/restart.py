@@ -7,11 +7,12 @@ from sympy import Integer, Min, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
+from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, layer_norms, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from convergence.theorems.projected_ascent import CONTRACTION
 from toy_problems import MinMaxProblem, Quadratic
 

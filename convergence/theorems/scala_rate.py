@@ -9,11 +9,12 @@ from sympy import Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Square, Term, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, layer_norms, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from convergence.theorems.normalized_step import worst_noise
 from toy_problems import BallHuber, MinMaxProblem, Quadratic, Sigmoid, Wave, oscillator_start
 

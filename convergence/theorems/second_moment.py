@@ -7,11 +7,12 @@ from sympy import Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Leader, Round, follower, layer_norms, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import BallHuber, Quadratic, Sigmoid
 
 alpha_l, alpha_u, eta, T, D, Lam, S, ebar = symbols("alpha_l alpha_u eta T D Lambda S ebar", positive=True)

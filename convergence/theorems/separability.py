@@ -7,11 +7,12 @@ from sympy import Eq, Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Square, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, layer_norms, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import Quadratic
 from toy_problems.quadratic import layerwise_smoothness
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from convergence.attack import Attack, Range
+from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Leader, follower, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Citation, Theorem
+from convergence.theorem import Argument, Assumption, Citation, Theorem
 from scala import Adversary
 from toy_problems import Stall
 

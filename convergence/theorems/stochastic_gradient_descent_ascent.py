@@ -7,11 +7,12 @@ from sympy import symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
+from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.random_games import random_games
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from convergence.theorems.gradient_descent_ascent import (
     FAMILY,
     LEFT_OVER,

@@ -7,11 +7,12 @@ from sympy import Eq, Integer, Max, Symbol, sqrt, symbols
 from torch import Tensor, nn
 
 from convergence.attack import Attack, Range, Values
+from convergence.bound import Bound
 from convergence.certificate import Inequality, Term
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import UNBOUNDED, follower, normalized, play
-from convergence.theorem import Argument, Assumption, Bound, Theorem
+from convergence.theorem import Argument, Assumption, Theorem
 from convergence.theorems.projected_ascent import CONTRACTION
 from convergence.theorems.restart import games, starts
 from scala import Game

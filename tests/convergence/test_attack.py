@@ -8,8 +8,8 @@ import sympy
 import torch
 
 from convergence.attack import Attack, Range, run
+from convergence.bound import Bound
 from convergence.effort import FAST
-from convergence.theorem import Bound
 
 x, y, C = sympy.symbols("x y C", positive=True)
 PRODUCT = Bound("product", "2xy", C * (x**2 + y**2), {C: sympy.Integer(1)})
