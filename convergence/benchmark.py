@@ -189,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m convergence.benchmark", description="Speed, in interleaved pairs.")
     parser.add_argument("--out", type=Path, help="write the record to this JSON file")
     options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # as the checks run: small tensors, and two threads only wait for each other
     record = benchmark()
     print(f"{'instances':>10}{'batched, steps/s':>20}{'loop, steps/s':>16}{'ratio':>9}  least to greatest")
     for row in record["engine"]:
