@@ -1,5 +1,7 @@
 """Every theorem: verified twice, every tampering caught, attacks that stand and fall, measurements within their bounds."""
 
+from pathlib import Path
+
 import pytest
 
 from convergence import verifier
@@ -9,6 +11,7 @@ from convergence.effort import FAST
 from convergence.faults import FAULTS, tampered
 from convergence.theorems import all_theorems
 
+ROOT = Path(__file__).parents[2]
 THEOREMS = {theorem.name: theorem for theorem in all_theorems()}
 EVERY = pytest.mark.parametrize("theorem", THEOREMS.values(), ids=list(THEOREMS))
 
@@ -68,6 +71,5 @@ def test_what_a_reader_needs_is_there(theorem):
 def test_every_fault_names_a_theorem_and_a_line_that_is_there():
     for fault in FAULTS:
         assert fault.caught_by in THEOREMS
-        path = fault.module.replace(".", "/") + ".py"
-        with open(path, encoding="utf-8") as file:
-            assert file.read().count(fault.right) == 1, fault.name
+        source = ROOT.joinpath(*fault.module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+        assert source.count(fault.right) == 1, fault.name
