@@ -8,7 +8,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from functools import cached_property
+from itertools import accumulate, chain, count
 from typing import Any, NamedTuple
 
 import torch
@@ -99,8 +100,9 @@ class Lamb(Optimizer):
         adapt: Use the trust ratio. False: take the step eta * u.
         per_row: Each row of a parameter (index of its first dimension) is a layer of its own, so that a [B, d]
             tensor holds B independent layers. ``max_grad_norm`` still sees all of them at once.
-        foreach: Batch the arithmetic over tensors; None: on CUDA only, since it does not pay on a CPU. ``per_row``
-            groups are never batched.
+        foreach: True: batch the arithmetic over tensors. False: tensor by tensor. None: the fastest, batched on CUDA
+            and torch's fused Adam kernel on a CPU, which takes dense contiguous tensors. ``per_row`` groups always go
+            tensor by tensor.
 
     Raises:
         ValueError: An option is out of its range, or a parameter is not real floating point.
@@ -182,8 +184,14 @@ class Lamb(Optimizer):
             layers = self._layers(group, dialect, norm)
             if _is_batched(group):
                 _step_batched(layers, group, dialect)
-            else:
+            elif group["per_row"] or group["foreach"] is False:
                 _step_plain(layers, group, dialect)
+            else:
+                for batch in _batches(layers):
+                    if _is_fusable(batch[0]):
+                        _step_fused(batch, group, dialect, self._scratch)
+                    else:
+                        _step_plain(batch, group, dialect)
         return loss
 
     def trust_ratios(self) -> dict[str | int, Tensor]:
@@ -239,6 +247,10 @@ class Lamb(Optimizer):
             for handle in handles:
                 handle.remove()
 
+    @cached_property
+    def _scratch(self) -> "_Scratch":
+        return _Scratch()
+
     def _named(self) -> Iterator[tuple[str | int, Tensor]]:
         position = count()
         for group in self.param_groups:
@@ -279,10 +291,10 @@ class Lamb(Optimizer):
                 x = state["master"]
                 x.copy_(torch.where(x.to(p.dtype) == p, x, p))  # a parameter changed from outside wins
 
-            grad = p.grad.to(full)
+            grad, clip = p.grad.to(full), None
             if norm is not None and dialect.max_grad_norm < math.inf:
-                grad = grad / (norm / dialect.max_grad_norm).clamp(min=1.0).to(grad)
-            yield _Layer(p, x, grad, state)
+                clip = (norm / dialect.max_grad_norm).clamp(min=1.0).to(grad)
+            yield _Layer(p, x, grad, clip, state)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float = 0.01, adapt_undecayed: bool = True) -> list[dict[str, Any]]:
@@ -317,12 +329,17 @@ class _Layer(NamedTuple):
     param: Tensor
     x: Tensor  # the parameter itself, or its master copy
     grad: Tensor
+    clip: Tensor | None  # what the gradient is still to be divided by
     state: dict[str, Any]
+
+    def clipped(self) -> Tensor:
+        return self.grad if self.clip is None else self.grad / self.clip
 
 
 def _step_plain(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dialect) -> None:
     beta1, beta2 = group["betas"]
-    for p, x, grad, state in layers:
+    for layer in layers:
+        (p, x, _, _, state), grad = layer, layer.clipped()
         eps, scale = _constants(group, dialect, state["step"])
         m = state["exp_avg"].lerp_(grad, 1 - beta1)
         u = m
@@ -352,7 +369,8 @@ def _step_batched(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dial
 
     for (_, _, step), bucket in buckets.items():
         eps, scale = _constants(group, dialect, step)
-        params, xs, grads, states = (list(column) for column in zip(*bucket, strict=True))
+        params, xs, _, _, states = (list(column) for column in zip(*bucket, strict=True))
+        grads = [layer.clipped() for layer in bucket]
         m = [state["exp_avg"] for state in states]
         torch._foreach_lerp_(m, grads, 1 - beta1)
         u: list[Tensor] | tuple[Tensor, ...] = m
@@ -376,6 +394,131 @@ def _step_batched(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dial
             torch._foreach_add_(xs, u, alpha=-group["lr"] * scale)
         if xs[0] is not params[0]:
             torch._foreach_copy_(params, xs)
+
+
+# The entries that are worked on together: large enough to hide what a call costs, small enough that the norms find in
+# cache what the moments' update left there. Sums of so few squares are also far more accurate than those of a layer.
+_PIECE = 2**20
+_LINE = 16  # entries that fill at least a cache line
+
+
+class _Scratch:
+    """Memory kept from step to step: on a CPU fresh pages cost more than all of the arithmetic."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
+
+    def like(self, name: str, tensors: list[Tensor]) -> list[Tensor]:
+        """A flat tensor for each of these, on a cache line of its own: torch.dot's last bit depends on that."""
+        sizes = [-(-t.numel() // _LINE) * _LINE for t in tensors]
+        *starts, total = accumulate(sizes, initial=0)
+        key = name, tensors[0].dtype
+        if key not in self._buffers or self._buffers[key].numel() < total:
+            self._buffers[key] = torch.empty(total, dtype=tensors[0].dtype)
+        return [self._buffers[key][start : start + t.numel()] for start, t in zip(starts, tensors, strict=True)]
+
+
+def _batches(layers: Iterable[_Layer]) -> Iterator[list[_Layer]]:
+    """Neighbours that can go through one call of a kernel and make up at most a piece; a larger layer comes alone."""
+    batch: list[_Layer] = []
+    size, kind = 0, None
+    for layer in layers:
+        before, kind = kind, (_is_fusable(layer), layer.x.dtype, layer.state["step"])
+        if batch and (kind != before or size + layer.x.numel() > _PIECE):
+            yield batch
+            batch, size = [], 0
+        batch.append(layer)
+        size += layer.x.numel()
+    if batch:
+        yield batch
+
+
+def _is_fusable(layer: _Layer) -> bool:
+    tensors = (layer.x, layer.grad, layer.state["exp_avg"], layer.state.get("exp_avg_sq", layer.x))
+    # Not a subclass, which may be a part of a distributed tensor or have no memory at all.
+    return all(type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.is_contiguous() for t in tensors)
+
+
+def _step_fused(batch: list[_Layer], group: dict[str, Any], dialect: Dialect, scratch: _Scratch) -> None:
+    """Two passes over memory. The first updates the moments and leaves -u in scratch, the second moves x along it."""
+    xs = [layer.x.view(-1) for layer in batch]
+    minus_us = scratch.like("u", xs)
+    rows = zip(xs, minus_us, *([t.view(-1) for t in column] for column in _columns(batch, dialect)), strict=True)
+    # All of the small layers at once, or the pieces of a large one in turn.
+    pieces = [list(rows)] if len(batch) > 1 else [[row] for row in zip(*(t.split(_PIECE) for t in next(rows)), strict=True)]
+
+    squares = torch.zeros(2, len(batch), dtype=torch.float64)
+    for piece in pieces:
+        px, pu, grads, *moments = (list(column) for column in zip(*piece, strict=True))
+        grads = _divided(grads, batch[0].clip, scratch)
+        _minus_direction(px, pu, grads, moments, step=batch[0].state["step"], group=group, dialect=dialect)
+        if group["adapt"]:
+            squares += torch.tensor([[torch.dot(z, z).item() for z in column] for column in (px, pu)], dtype=torch.float64)
+
+    rates = [group["lr"]] * len(batch)
+    if group["adapt"]:
+        x_norms, u_norms = squares.sqrt().to(xs[0].dtype)
+        ratios = _trust_ratio(x_norms, u_norms, dialect)
+        rates = (group["lr"] * ratios).tolist()
+        for layer, ratio in zip(batch, ratios.unbind(), strict=True):
+            layer.state["trust_ratio"] = ratio
+    for piece in reversed(pieces):  # what was touched last is still in cache
+        for (x, minus_u, *_), rate in zip(piece, rates, strict=True):
+            x.add_(minus_u, alpha=rate)
+    for layer in batch:
+        if layer.x is not layer.param:
+            layer.param.copy_(layer.x)
+
+
+def _columns(batch: list[_Layer], dialect: Dialect) -> Iterator[list[Tensor]]:
+    yield [layer.grad for layer in batch]
+    yield [layer.state["exp_avg"] for layer in batch]
+    if dialect.second_moment:
+        yield [layer.state["exp_avg_sq"] for layer in batch]
+
+
+def _divided(grads: list[Tensor], clip: Tensor | None, scratch: _Scratch) -> list[Tensor]:
+    if clip is None or clip == 1:
+        return grads
+    return [torch.div(g, clip, out=out) for g, out in zip(grads, scratch.like("grad", grads), strict=True)]
+
+
+def _minus_direction(
+    xs: list[Tensor],
+    out: list[Tensor],
+    grads: list[Tensor],
+    moments: list[list[Tensor]],
+    *,
+    step: int,
+    group: dict[str, Any],
+    dialect: Dialect,
+) -> None:
+    """Update the moments, and leave -(r + lambda x) in out."""
+    for x, minus_u in zip(xs, out, strict=True):
+        torch.mul(x, -group["weight_decay"], out=minus_u)
+    beta1, beta2 = group["betas"]
+    if not dialect.second_moment:
+        torch._foreach_lerp_(moments[0], grads, 1 - beta1)
+        torch._foreach_add_(out, moments[0], alpha=-_constants(group, dialect, step)[1])
+        return
+    # AdamW with rate 1 and no decay subtracts r from what it takes for the parameters. Without bias correction t is
+    # infinite: then beta^t is zero.
+    steps = [torch.tensor(float(step) if dialect.bias_correction else math.inf)] * len(xs)
+    torch._fused_adamw_(
+        out,
+        grads,
+        moments[0],
+        moments[1],
+        [],
+        steps,
+        lr=1.0,
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=0.0,
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def _constants(group: dict[str, Any], dialect: Dialect, step: int) -> tuple[float, float]:
