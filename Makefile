@@ -18,7 +18,7 @@ RESULTS = paper_repro/results
 SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN))
 
 .DEFAULT_GOAL := help
-.PHONY: help env theory theory-fast theory-bench hunt demo defaults test lint clean
+.PHONY: help env theory theory-fast theory-bench hunt demo bench defaults test lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -50,6 +50,9 @@ hunt: $(READY)  ## look for counter-examples with new random draws (BUDGET_MIN=3
 
 demo: $(READY)  ## adapt a real encoder three ways and show who won (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
 	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)
+
+bench: $(READY)  ## how fast: leader's step, round, memory, import, toy engine, beside their floors; writes runs/bench.json
+	@$(PY) -m paper_repro.bench --out runs/bench.json
 
 # Every run is a file: killed or out of BUDGET_MIN minutes, the same command goes on.
 SWEEP = $(PY) -m paper_repro.sweep paper_repro/experiments

@@ -172,16 +172,8 @@ def benchmark(batches: Sequence[int] = (100, 1_000, 10_000), pairs: int = 5, rou
     return {
         "engine": [batched_against_loop(batch, pairs=pairs, rounds=rounds) for batch in batches],
         "verification": verification_against_sdp(pairs),
-        "provenance": provenance(packages) | {"cpu": _cpu(), "load": os.getloadavg()[0]},
+        "provenance": provenance(packages) | {"load": os.getloadavg()[0]},
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -209,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no SDP times: pip install 'scala-adapt[pep]'")
     known = record["provenance"]
     print(
-        f"\n{known['cpu']}, {known['threads']} threads, load {known['load']:.1f}, {known['versions']}, commit {known['commit']}"
+        f"\n{known['hardware']}, {known['threads']} threads, load {known['load']:.1f}, {known['versions']}, commit {known['commit']}"
     )
     if options.out:
         write_whole(options.out, json.dumps(record, indent=1) + "\n")

@@ -21,7 +21,7 @@ def provenance(packages: Sequence[str]) -> dict[str, Any]:
         packages: installed distributions whose versions matter.
     """
     cuda = torch.cuda.is_available()
-    hardware = torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    hardware = torch.cuda.get_device_name() if cuda else f"{_processor()}, {os.cpu_count()} cores"
     return {
         "commit": _commit(),
         "versions": {name: importlib.metadata.version(name) for name in packages} | {"python": platform.python_version()},
@@ -37,6 +37,15 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), f"{platform.machine()} CPU")
 
 
 def _commit() -> str | None:

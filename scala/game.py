@@ -158,8 +158,8 @@ class Game:
         Raises:
             NonFiniteLoss: the loss or a gradient is NaN or infinite; the weights have not been moved.
         """
+        self.leader.zero_grad()  # before the forward passes, so that old gradients take no memory beside them
         loss = self.loss(objective, at, mask, keys)
-        self.leader.zero_grad()
         loss.backward()
         check_gradients(self.leader, self.rounds)
         self.leader.step()

@@ -24,7 +24,7 @@ def test_the_record(tmp_path, capsys, monkeypatch):
     assert engine["difference"] < 1e-12
     for spread in (engine["batched"], engine["loop"], engine["ratio"]):
         assert 0 < spread["least"] <= spread["median"] <= spread["greatest"]
-    assert {"versions", "cpu", "threads"} <= set(measured["provenance"])
+    assert {"versions", "hardware", "threads"} <= set(measured["provenance"])
     last = measured["verification"][-1]
     assert last["sdp"] is None
     assert last["stand_alone"]["median"] > 0
