@@ -200,9 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if record["verification"][0]["sdp"] is None:
         print("no SDP times: pip install 'scala-adapt[pep]'")
     known = record["provenance"]
-    print(
-        f"\n{known['hardware']}, {known['threads']} threads, load {known['load']:.1f}, {known['versions']}, commit {known['commit']}"
-    )
+    where = f"{known['hardware']}, {known['threads']} threads, load {known['load']:.1f}"
+    print(f"\n{where}, {known['versions']}, commit {known['commit']}")
     if options.out:
         write_whole(options.out, json.dumps(record, indent=1) + "\n")
     return 0

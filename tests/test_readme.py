@@ -60,3 +60,14 @@ def test_the_theory_table_holds_the_committed_numbers():
         f"{theory['tampered']['planted']} certificates with one number changed, {len(theory['faults'])} wrong lines" in README
     )
     assert theory["failures"] == []
+
+
+def test_the_speeds_are_the_committed_ones():
+    record = json.loads((ROOT / "paper_repro/results/bench.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row["ratio"] for part in ("leader", "round") for row in record[part]}
+    section = " ".join(README.partition("## Speed")[2].partition("## What is where")[0].split())
+    lamb, ours = rows["scala Lamb"], rows["ScaLA, K = 1"]
+    assert f"takes {lamb['median']:.2f} times torch's fused AdamW [{lamb['least']:.2f}, {lamb['greatest']:.2f}]" in section
+    assert f"takes {ours['median']:.2f} times a plain step [{ours['least']:.2f}, {ours['greatest']:.2f}]" in section
+    for peer in ("timm Lamb", "torch_optimizer Lamb", "AdamW, foreach", "naive ascent", "SAM"):
+        assert f" {rows[peer]['median']:.2f}" in section, peer
