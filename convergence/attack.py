@@ -146,15 +146,14 @@ def run(attack: Attack, effort: Effort, seed: int = 0) -> AttackReport:
     """
     finds = [_random(attack, effort.instances, seed), _search(attack, effort.search, seed)]
     if attack.sharp:
-        sharp = {name: _one(value) for name, value in attack.sharp.items()}
-        finds.append(Find(dict(attack.sharp), float(attack.ratio(sharp)[0]), "the sharp instance"))
+        finds.append(Find(dict(attack.sharp), _ratio(attack, attack.sharp), "the sharp instance"))
     worst = max(finds, key=lambda found: found.ratio)
     broken = _shrunk(attack, 1.0, effort.examples, seed)
     if broken is None and worst.ratio > 1 + TOLERANCE:
         broken = worst
     fallen = _shrunk(attack, attack.falls_at, effort.examples, seed)
     if fallen is None:
-        ratio = float(attack.ratio({k: _one(v) for k, v in worst.parameters.items()}, attack.falls_at)[0])
+        ratio = _ratio(attack, worst.parameters, attack.falls_at)
         fallen = Find(worst.parameters, ratio, worst.by) if ratio > 1 + TOLERANCE else None
     return AttackReport(effort.instances, worst, broken, attack.falls_at, fallen)
 
@@ -207,7 +206,7 @@ def _shrunk(attack: Attack, share: float, examples: int, seed: int) -> Find | No
     strategy = st.fixed_dictionaries({name: where.strategy for name, where in attack.parameters.items()})
 
     def breaks(parameters: dict[str, Any]) -> bool:
-        return bool(attack.ratio({k: _one(v) for k, v in parameters.items()}, share)[0] > 1 + TOLERANCE)
+        return _ratio(attack, parameters, share) > 1 + TOLERANCE
 
     try:
         found = find(
@@ -221,9 +220,10 @@ def _shrunk(attack: Attack, share: float, examples: int, seed: int) -> Find | No
         )  # fmt: skip
     except NoSuchExample:
         return None
-    ratio = float(attack.ratio({k: _one(v) for k, v in found.items()}, share)[0])
-    return Find(found, ratio, "hypothesis, shrunk")
+    return Find(found, _ratio(attack, found, share), "hypothesis, shrunk")
 
 
-def _one(value: Any) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64)[None]
+def _ratio(attack: Attack, parameters: Mapping[str, Any], share: float = 1.0) -> float:
+    """`Attack.ratio` of one instance."""
+    one = {name: torch.as_tensor(value, dtype=torch.float64)[None] for name, value in parameters.items()}
+    return float(attack.ratio(one, share)[0])

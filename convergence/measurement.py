@@ -95,7 +95,7 @@ def summarise(curve: Curve) -> CurveReport:
     if curve.bound is not None:
         bound = np.broadcast_to(np.asarray(curve.bound, float), measured.shape)
         above, below = (bound, measured) if curve.lower else (measured, bound)
-        violations = int((above > below * (1 + 1e-9) + 1e-12).sum())
+        violations = int((~(above <= below * (1 + 1e-9) + 1e-12)).sum())  # a NaN is none that obeys
         ratio = (below / np.maximum(above, 1e-300))[above > 0]
         if ratio.size:
             tightness = (float(ratio.min()), float(np.median(ratio)), float(ratio.max()))

@@ -103,7 +103,8 @@ def play(
         every: observe only rounds t with t % every == 0.
 
     Returns:
-        What was observed, stacked: [observed rounds, ...], and under "final" the weights after the last one [B, d_x].
+        What was observed, stacked: [observed rounds, ...]; under "final" the weights after the last round, [B, d_x]; under
+        "gradients" how many of a sample's gradients the core says it took.
     """
     layers = [nn.Parameter(part.clone()) for part in problem.split(x)]
     game = Game(leader(layers), adversary, delay=delay)
@@ -119,7 +120,8 @@ def play(
             for name, value in observe(Round(t, before, objective.y, gradient)).items():
                 seen.setdefault(name, []).append(value)
     final = torch.cat([layer.detach() for layer in layers], -1)
-    return {name: torch.stack(values) for name, values in seen.items()} | {"final": final}
+    gradients = torch.tensor(game.gradient_evaluations // len(at))
+    return {name: torch.stack(values) for name, values in seen.items()} | {"final": final, "gradients": gradients}
 
 
 class _Objective:

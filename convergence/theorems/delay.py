@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from sympy import Eq, Integer, Rational, symbols
-from torch import Tensor, nn
+from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
@@ -15,7 +15,6 @@ from convergence.play import follower, normalized, play
 from convergence.theorem import Argument, Assumption, Theorem
 from convergence.theorems.projected_ascent import CONTRACTION
 from convergence.theorems.restart import games, inner_error, starts
-from scala import Game
 from toy_problems import Quadratic
 
 beta, omega, q, K, T, t_s, cost = symbols("beta omega q K T t_s cost", positive=True)
@@ -96,21 +95,16 @@ def _three_rounds(mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tens
 
 def campaign(problem: Quadratic, x: Tensor, *, step: float, ascent: int, delay: int, rounds: int) -> tuple[Tensor, int]:
     """The core's game with its own count of gradients: mean over rounds of sum_i e_i [B], and gradients a sample."""
-    layers = [nn.Parameter(part.clone()) for part in problem.split(x)]
-    game = Game(normalized(step)(layers), follower(1.0, ascent), delay=delay)
-    at = torch.zeros(problem.batch, problem.d_y, dtype=torch.float64)
-    assert problem.omega is not None
-    at[:, 0] = problem.omega
-
-    def objective(noise: Tensor | None) -> Tensor:
-        return problem.f(torch.cat(list(layers), -1), torch.zeros_like(at) if noise is None else noise).sum()
-
-    total = torch.zeros(problem.batch, dtype=torch.float64)
-    for _ in range(rounds):
-        before = torch.cat([layer.detach().clone() for layer in layers], -1)
-        game.round(objective, at)
-        total += inner_error(problem, before, torch.cat([layer.grad for layer in layers if layer.grad is not None], -1))
-    return total / rounds, game.gradient_evaluations // problem.batch
+    seen = play(
+        problem,
+        x,
+        normalized(step),
+        follower(1.0, ascent),
+        rounds=rounds,
+        delay=delay,
+        observe=lambda r: {"e": inner_error(problem, r.x, r.u)},
+    )
+    return seen["e"].mean(0), int(seen["gradients"])
 
 
 def _family(effort: Effort) -> tuple[Quadratic, Tensor, Tensor, Tensor]:

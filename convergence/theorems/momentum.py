@@ -319,7 +319,7 @@ def _every_toss(momentum: float, T: int) -> Callable[..., tuple[Tensor, dict[str
             observe=observe,
             noise=lambda t, _: coin[:, t],
         )
-        mean = {name: (value.unflatten(1, (n, P)) * chance).sum(-1) for name, value in seen.items() if name != "final"}
+        mean = {name: (seen[name].unflatten(1, (n, P)) * chance).sum(-1) for name in ("g", "e")}
         one = torch.ones(n, dtype=torch.float64)
         return mean["g"].mean(0), {
             "alpha_l": one,
