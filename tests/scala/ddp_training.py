@@ -1,6 +1,7 @@
 """Train a tiny encoder at a global batch of 8 on however many processes torchrun starts: ddp_training.py FOLDER lamb|sgd."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -36,7 +37,14 @@ def main(folder: Path, leader: str) -> None:
     if trainer.is_world_process_zero():
         trainer.save_model(str(folder))
         (folder / "log.json").write_text(json.dumps(trainer.state.log_history))
+    torch.distributed.barrier()  # none leaves while another still writes
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2])
+    # While Python 3.11 shuts down it kills threads that ask for its lock; in one of torch's C++ threads that is an abort, now
+    # and then, after all the work is done. So leave without shutting down.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
