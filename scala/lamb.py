@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate, chain, count
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 import torch
@@ -187,11 +187,15 @@ class Lamb(Optimizer):
             elif group["per_row"] or group["foreach"] is False:
                 _step_plain(layers, group, dialect)
             else:
-                for batch in _batches(layers):
-                    if _is_fusable(batch[0]):
-                        _step_fused(batch, group, dialect, self._scratch)
+                small = []
+                for layer in layers:
+                    if not _is_fusable(layer):
+                        _step_plain([layer], group, dialect)
+                    elif layer.x.numel() < _SMALL:
+                        small.append(layer)
                     else:
-                        _step_plain(batch, group, dialect)
+                        _step_fused(layer, group, dialect, self._scratch)
+                _step_batched(small, group, dialect)
         return loss
 
     def trust_ratios(self) -> dict[str | int, Tensor]:
@@ -396,10 +400,11 @@ def _step_batched(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dial
             torch._foreach_copy_(params, xs)
 
 
-# The entries that are worked on together: large enough to hide what a call costs, small enough that the norms find in
+# Entries of a layer that are worked on together: many enough to hide what a call costs, few enough that the norms find in
 # cache what the moments' update left there. Sums of so few squares are also far more accurate than those of a layer.
 _PIECE = 2**20
-_LINE = 16  # entries that fill at least a cache line
+_SMALL = 2**14
+"""A layer with fewer entries costs more in calls than in arithmetic, and is batched with the others."""
 
 
 class _Scratch:
@@ -408,29 +413,16 @@ class _Scratch:
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
 
-    def like(self, name: str, tensors: list[Tensor]) -> list[Tensor]:
-        """A flat tensor for each of these, on a cache line of its own: torch.dot's last bit depends on that."""
-        sizes = [-(-t.numel() // _LINE) * _LINE for t in tensors]
-        *starts, total = accumulate(sizes, initial=0)
-        key = name, tensors[0].dtype
-        if key not in self._buffers or self._buffers[key].numel() < total:
-            self._buffers[key] = torch.empty(total, dtype=tensors[0].dtype)
-        return [self._buffers[key][start : start + t.numel()] for start, t in zip(starts, tensors, strict=True)]
+    def like(self, name: str, flat: Tensor) -> Tensor:
+        """A flat tensor of this one's size and dtype, holding finite numbers."""
+        key = name, flat.dtype
+        if key not in self._buffers or len(self._buffers[key]) < len(flat):
+            self._buffers[key] = torch.zeros_like(flat)
+        return self._buffers[key][: len(flat)]
 
-
-def _batches(layers: Iterable[_Layer]) -> Iterator[list[_Layer]]:
-    """Neighbours that can go through one call of a kernel and make up at most a piece; a larger layer comes alone."""
-    batch: list[_Layer] = []
-    size, kind = 0, None
-    for layer in layers:
-        before, kind = kind, (_is_fusable(layer), layer.x.dtype, layer.state["step"])
-        if batch and (kind != before or size + layer.x.numel() > _PIECE):
-            yield batch
-            batch, size = [], 0
-        batch.append(layer)
-        size += layer.x.numel()
-    if batch:
-        yield batch
+    def clear(self) -> None:
+        """Forget what is there."""
+        self._buffers.clear()
 
 
 def _is_fusable(layer: _Layer) -> bool:
@@ -439,85 +431,87 @@ def _is_fusable(layer: _Layer) -> bool:
     return all(type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.is_contiguous() for t in tensors)
 
 
-def _step_fused(batch: list[_Layer], group: dict[str, Any], dialect: Dialect, scratch: _Scratch) -> None:
-    """Two passes over memory. The first updates the moments and leaves -u in scratch, the second moves x along it."""
-    xs = [layer.x.view(-1) for layer in batch]
-    minus_us = scratch.like("u", xs)
-    rows = zip(xs, minus_us, *([t.view(-1) for t in column] for column in _columns(batch, dialect)), strict=True)
-    # All of the small layers at once, or the pieces of a large one in turn.
-    pieces = [list(rows)] if len(batch) > 1 else [[row] for row in zip(*(t.split(_PIECE) for t in next(rows)), strict=True)]
-
-    squares = torch.zeros(2, len(batch), dtype=torch.float64)
-    for piece in pieces:
-        px, pu, grads, *moments = (list(column) for column in zip(*piece, strict=True))
-        grads = _divided(grads, batch[0].clip, scratch)
-        _minus_direction(px, pu, grads, moments, step=batch[0].state["step"], group=group, dialect=dialect)
-        if group["adapt"]:
-            squares += torch.tensor([[torch.dot(z, z).item() for z in column] for column in (px, pu)], dtype=torch.float64)
-
-    rates = [group["lr"]] * len(batch)
-    if group["adapt"]:
-        x_norms, u_norms = squares.sqrt().to(xs[0].dtype)
-        ratios = _trust_ratio(x_norms, u_norms, dialect)
-        rates = (group["lr"] * ratios).tolist()
-        for layer, ratio in zip(batch, ratios.unbind(), strict=True):
-            layer.state["trust_ratio"] = ratio
-    for piece in reversed(pieces):  # what was touched last is still in cache
-        for (x, minus_u, *_), rate in zip(piece, rates, strict=True):
-            x.add_(minus_u, alpha=rate)
-    for layer in batch:
-        if layer.x is not layer.param:
-            layer.param.copy_(layer.x)
-
-
-def _columns(batch: list[_Layer], dialect: Dialect) -> Iterator[list[Tensor]]:
-    yield [layer.grad for layer in batch]
-    yield [layer.state["exp_avg"] for layer in batch]
+def _step_fused(layer: _Layer, group: dict[str, Any], dialect: Dialect, scratch: _Scratch) -> None:
+    """Two passes over memory: the first updates the moments and leaves r in scratch, the second moves x along r + lambda x."""
+    step, decay = layer.state["step"], group["weight_decay"]
+    x, grad, m = (t.view(-1) for t in (layer.x, layer.grad, layer.state["exp_avg"]))
+    # r is a multiple of d. Where nothing divides the momentum that is d; else there must be room for r itself.
+    columns, scale = [x, grad, m, m], _constants(group, dialect, step)[1]
     if dialect.second_moment:
-        yield [layer.state["exp_avg_sq"] for layer in batch]
+        columns, scale = [x, grad, m, scratch.like("r", x), layer.state["exp_avg_sq"].view(-1)], 1.0
+    pieces = list(zip(*(column.split(_PIECE) for column in columns), strict=True))
+
+    squares = torch.zeros(2, dtype=torch.float64)
+    for px, raw, pm, pd, *pv in pieces:
+        unclipped = layer.clip is None or layer.clip == 1
+        pg = raw if unclipped else torch.div(raw, layer.clip, out=scratch.like("grad", raw))
+        if not dialect.second_moment:
+            pm.lerp_(pg, 1 - group["betas"][0])
+        else:
+            # With rate -1 and decay -1 nothing is left of what was in scratch: (1 - 1) scratch + r.
+            moved, lr, weight_decay = (pd, -1.0, -1.0) if group["adapt"] else (px, group["lr"], decay)
+            _adamw([moved, pg, pm, *pv], group, dialect, step, lr=lr, weight_decay=weight_decay)
+        if group["adapt"]:
+            squares += _squares(px, pd, decay / scale)
+
+    rate = group["lr"]
+    if group["adapt"]:
+        if not squares.isfinite().all():
+            scratch.clear()  # the next step must not find NaN there, since 0 * NaN is NaN
+        x_norm, d_norm = squares.sqrt().to(x.dtype)
+        ratio = layer.state["trust_ratio"] = _trust_ratio(x_norm, d_norm * scale, dialect)
+        rate = rate * ratio.item()
+    if group["adapt"] or not dialect.second_moment:  # else x has moved already
+        for px, _, _, pd, *_ in reversed(pieces):  # what was touched last is still in cache
+            _descend(px, pd, rate * scale, decay / scale)
+    if layer.x is not layer.param:
+        layer.param.copy_(layer.x)
 
 
-def _divided(grads: list[Tensor], clip: Tensor | None, scratch: _Scratch) -> list[Tensor]:
-    if clip is None or clip == 1:
-        return grads
-    return [torch.div(g, clip, out=out) for g, out in zip(grads, scratch.like("grad", grads), strict=True)]
-
-
-def _minus_direction(
-    xs: list[Tensor],
-    out: list[Tensor],
-    grads: list[Tensor],
-    moments: list[list[Tensor]],
-    *,
-    step: int,
-    group: dict[str, Any],
-    dialect: Dialect,
+def _adamw(
+    tensors: list[Tensor], group: dict[str, Any], dialect: Dialect, step: int, *, lr: float, weight_decay: float
 ) -> None:
-    """Update the moments, and leave -(r + lambda x) in out."""
-    for x, minus_u in zip(xs, out, strict=True):
-        torch.mul(x, -group["weight_decay"], out=minus_u)
+    """For x, g, m and v: update the moments, and x <- (1 - lr weight_decay) x - lr r."""
+    # Without bias correction t is infinite: then beta^t is zero.
+    steps = [torch.tensor(float(step) if dialect.bias_correction else math.inf)]
     beta1, beta2 = group["betas"]
-    if not dialect.second_moment:
-        torch._foreach_lerp_(moments[0], grads, 1 - beta1)
-        torch._foreach_add_(out, moments[0], alpha=-_constants(group, dialect, step)[1])
-        return
-    # AdamW with rate 1 and no decay subtracts r from what it takes for the parameters. Without bias correction t is
-    # infinite: then beta^t is zero.
-    steps = [torch.tensor(float(step) if dialect.bias_correction else math.inf)] * len(xs)
     torch._fused_adamw_(
-        out,
-        grads,
-        moments[0],
-        moments[1],
+        *([t] for t in tensors),
         [],
         steps,
-        lr=1.0,
+        lr=lr,
         beta1=beta1,
         beta2=beta2,
-        weight_decay=0.0,
+        weight_decay=weight_decay,
         eps=group["eps"],
         amsgrad=False,
         maximize=False,
+    )
+
+
+def _squares(x: Tensor, d: Tensor, decay: float) -> Tensor:
+    """||x||^2 and ||d + decay x||^2, [2] in float64, without writing d + decay x anywhere."""
+    xx, dd, xd = (torch.dot(a, b).item() for a, b in ((x, x), (d, d), (x, d)))
+    uu = dd + 2 * decay * xd + decay**2 * xx
+    if uu < 0.1 * (dd + decay**2 * xx):  # they cancel, and so would the digits
+        u = torch.add(d, x, alpha=decay)
+        uu = torch.dot(u, u).item()
+    return torch.tensor([xx, uu], dtype=torch.float64)
+
+
+def _descend(x: Tensor, d: Tensor, lr: float, weight_decay: float) -> None:
+    """x <- x - lr (d + weight_decay x), in one pass."""
+    torch._fused_sgd_(
+        [x],
+        [d],
+        [],
+        weight_decay=weight_decay,
+        momentum=0.0,
+        lr=lr,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
     )
 
 
@@ -544,13 +538,19 @@ def _trust_ratio(x_norm: Tensor, u_norm: Tensor, dialect: Dialect) -> Tensor:
 def _norm(z: Tensor, per_row: bool) -> Tensor:
     """The L2 norm of z, or of each of its rows, then [rows, 1, ..., 1]."""
     if not per_row:
-        return torch.linalg.vector_norm(z)
+        return _whole_norm(z)
     # The added dimension keeps a 1-d tensor from having no dimension to reduce, which torch takes to mean all.
     return torch.linalg.vector_norm(z.unsqueeze(-1), dim=tuple(range(1, z.ndim + 1)), keepdim=True).squeeze(-1)
 
 
+def _whole_norm(z: Tensor) -> Tensor:
+    # On a CPU torch sums so that a float32 norm of ten million entries is wrong from its fourth digit on.
+    precise = torch.float64 if z.is_cpu else _full(z.dtype)
+    return torch.linalg.vector_norm(z, dtype=precise).to(_full(z.dtype))
+
+
 def _global_norm(gradients: list[Tensor]) -> Tensor:
-    norms = [torch.linalg.vector_norm(g, dtype=_full(g.dtype)) for g in gradients]
+    norms = [_whole_norm(g) for g in gradients]
     return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
 
 

@@ -16,11 +16,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from scala import lamb
 from scala.lamb import DIALECTS, Dialect, Lamb, parameter_groups
 
 EVERY_DIALECT = pytest.mark.parametrize("dialect", DIALECTS)
 EVERY_PATH = pytest.mark.parametrize("foreach", [False, None, True], ids=["plain", "fused", "batched"])
 FAST_PATHS = pytest.mark.parametrize("foreach", [None, True], ids=["fused", "batched"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_layer_is_small():
+    """Every path is tested on small layers; those of the fused path would go to the batched one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scala.lamb._SMALL", 0)
+        yield
+
+
 FEWER = settings(max_examples=settings().max_examples // 2)  # an example for each dialect and path is many
 
 
@@ -288,6 +299,7 @@ BOUNDS = st.sampled_from([None, (0.0, math.inf), (0.5, 2.0), (3.0, 3.0)])
 @given(
     run=runs(),
     piece=st.integers(1, 20),
+    small=st.sampled_from([0, 0, 4, 20]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     adapt=st.booleans(),
     ratio_bounds=BOUNDS,
@@ -295,7 +307,7 @@ BOUNDS = st.sampled_from([None, (0.0, math.inf), (0.5, 2.0), (3.0, 3.0)])
     max_grad_norm=st.sampled_from([None, 0.5, 1e3, math.inf]),
     data=st.data(),
 )
-def test_fused_equals_plain(dialect, run, piece, dtype, adapt, ratio_bounds, phi_bounds, max_grad_norm, data):
+def test_fused_equals_plain(dialect, run, piece, small, dtype, adapt, ratio_bounds, phi_bounds, max_grad_norm, data):
     """However layers are cut into pieces or put together. The tolerance is for some ten roundings an entry and path."""
     if dialect == "normalized" and phi_bounds == (0.0, math.inf):
         phi_bounds = None  # refused
@@ -315,6 +327,7 @@ def test_fused_equals_plain(dialect, run, piece, dtype, adapt, ratio_bounds, phi
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("scala.lamb._PIECE", piece)
+            patch.setattr("scala.lamb._SMALL", small)
             advance(optimizer, params, gradients)
         outcomes.append((params, optimizer))
 
@@ -341,7 +354,7 @@ def test_the_norms_of_a_large_layer_are_not_rounded():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_layer_does_not_depend_on_its_neighbours_in_a_batch(seed):
-    rng = np.random.default_rng(seed)  # some sums of 5 or 1000 squares depend on where in memory they start
+    rng = np.random.default_rng(seed)
     start, gradients = [[rng.normal(size=n) for n in (3, 1000, 5, 5, 1, 1000, 5)] for _ in range(2)]
     together = parameters(start, torch.float32)
     optimizer = Lamb(together)
@@ -354,12 +367,43 @@ def test_a_layer_does_not_depend_on_its_neighbours_in_a_batch(seed):
         assert torch.equal(ratio, single.trust_ratios()[0])
 
 
+@pytest.mark.parametrize("angle", [1e-3, 1e-2, 0.3])
+def test_a_direction_that_the_decay_almost_cancels(angle):
+    """Then ||r + lambda x|| is far smaller than either, and must not be the difference of their squares."""
+    direction, other = torch.randn(2, 10_000, generator=torch.Generator().manual_seed(0))
+    r = direction.sign()  # what LAMB makes of any gradient of these signs
+    outcomes = []
+    for foreach in (False, None):
+        p = nn.Parameter(angle * other - r)
+        p.grad = direction.clone()
+        optimizer = Lamb([p], lr=0.1, betas=(0.0, 0.0), eps=0.0, weight_decay=1.0, foreach=foreach)
+        optimizer.step()
+        outcomes.append((p.detach(), optimizer.trust_ratios()[0]))
+    (plain, one), (fused, two) = outcomes
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=0)
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-6)
+
+
 def test_scratch_is_no_larger_than_the_largest_layer_or_a_piece(monkeypatch):
     monkeypatch.setattr("scala.lamb._PIECE", 64)
     params = parameters([np.ones(n) for n in (16, 32, 16, 160, 48, 16)], torch.float32)
     optimizer = Lamb(params, dialect="nvlamb")
     advance(optimizer, params, [[np.ones(p.numel()) for p in params]])
-    assert {name: buffer.numel() for (name, _), buffer in optimizer._scratch._buffers.items()} == {"u": 160, "grad": 64}
+    assert {name: buffer.numel() for (name, _), buffer in optimizer._scratch._buffers.items()} == {"r": 160, "grad": 64}
+
+
+def test_a_step_on_nan_does_not_outlive_itself():
+    """What is loaded after it (an earlier state) must not meet the NaN that it left in scratch."""
+    [p] = params = parameters([np.ones(40)])
+    optimizer = Lamb(params)
+    before = copy.deepcopy(optimizer.state_dict())
+    for bad in (math.nan, math.inf):
+        advance(optimizer, params, [[np.full(40, bad)]])
+        optimizer.load_state_dict(before)
+        with torch.no_grad():
+            p.fill_(1.0)
+        advance(optimizer, params, [[np.ones(40)]])
+        assert p.isfinite().all()
 
 
 class Subclass(torch.Tensor):
@@ -368,18 +412,27 @@ class Subclass(torch.Tensor):
 
 def test_which_path_runs(monkeypatch):
     ran = []
+
+    def record(path):
+        def step(layers, *_):
+            layers = [layers] if isinstance(layers, lamb._Layer) else list(layers)
+            ran.extend([path] * len(layers))
+
+        monkeypatch.setattr(f"scala.lamb._step_{path}", step)
+
     for path in ("plain", "batched", "fused"):
-        monkeypatch.setattr(f"scala.lamb._step_{path}", lambda layers, *_, path=path: ran.append((path, len(list(layers)))))
+        record(path)
+    monkeypatch.setattr("scala.lamb._SMALL", 5)
     for options in ({}, {"foreach": False}, {"foreach": True}, {"foreach": True, "per_row": True}, {"per_row": True}):
         params = parameters([np.ones(2), np.ones((2, 3))], torch.float32)
         advance(Lamb(params, **options), params, [[np.ones(2), np.ones((2, 3))]])
-    assert ran == [("fused", 2), ("plain", 2), ("batched", 2), ("plain", 2), ("plain", 2)]  # on a CPU
+    assert ran == ["fused", "batched", *["plain"] * 2, *["batched"] * 2, *["plain"] * 4]  # on a CPU
 
     def path_of(p, grad=None):
         ran.clear()
         p.grad = torch.ones_like(p) if grad is None else grad
         Lamb([p]).step()
-        return ran[0][0]
+        return ran[0]
 
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         assert path_of(nn.Parameter(torch.ones(2, 3, dtype=dtype))) == "fused"
