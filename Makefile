@@ -18,7 +18,8 @@ RESULTS = paper_repro/results
 SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN))
 
 .DEFAULT_GOAL := help
-.PHONY: help env theory theory-fast theory-bench hunt demo bench defaults test lint clean
+.PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning glue-minilm glue-bert-base \
+	glue-roberta-large results tables claims test lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -32,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,pep]'
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm torch_optimizer pytorch_ranger
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm torch_optimizer pytorch_ranger pytorch_optimizer
 	touch $@
 
 # Every theorem's result is a file: interrupted, the same command goes on.
@@ -51,8 +52,11 @@ hunt: $(READY)  ## look for counter-examples with new random draws (BUDGET_MIN=3
 demo: $(READY)  ## adapt a real encoder three ways and show who won (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
 	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)
 
-bench: $(READY)  ## how fast: leader's step, round, memory, import, toy engine, beside their floors; writes runs/bench.json
+bench: $(READY)  ## how fast: leader's step, round, memory, growth, profile, beside their floors; writes runs/bench.json and figures
 	@$(PY) -m paper_repro.bench --out runs/bench.json
+
+bench-gpu: $(READY)  ## the same on CUDA, with BERT-base and RoBERTa-large shapes, bf16 and torch.compile; writes runs/bench-gpu.json
+	@$(PY) -m paper_repro.bench --device cuda --out runs/bench-gpu.json
 
 # Every run is a file: killed or out of BUDGET_MIN minutes, the same command goes on.
 SWEEP = $(PY) -m paper_repro.sweep paper_repro/experiments
@@ -60,6 +64,36 @@ defaults: $(READY)  ## measure the defaults on held-out training data (GLUE_DIR=
 	@test -n "$(GLUE_DIR)" || { echo "set GLUE_DIR to a folder with the official GLUE files (SST-2/train.tsv ...)"; exit 1; }
 	$(SWEEP)/defaults-rate.toml --task sst2 $(SWEEP_OPTIONS) --summary $(RESULTS)/defaults-rate-sst2.json
 	$(SWEEP)/defaults-noise.toml --task sst2 $(SWEEP_OPTIONS) --summary $(RESULTS)/defaults-noise-sst2.json
+
+ascents: $(READY)  ## what the follower's cheaper ascents do to the score, on held-out training data (GLUE_DIR= needed; BUDGET_MIN=)
+	@test -n "$(GLUE_DIR)" || { echo "set GLUE_DIR to a folder with the official GLUE files (SST-2/train.tsv ...)"; exit 1; }
+	$(SWEEP)/ascents.toml --task sst2 --workers 2 $(SWEEP_OPTIONS) --summary $(RESULTS)/ascents-sst2.json
+
+# The reproduction. Order: tuning, then glue-minilm, then results (runs -> committed results), then tables and claims.
+TASKS ?= sst2 cola mrpc rte stsb
+GLUE_OPTIONS = $(if $(TASKS),--tasks $(TASKS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") \
+	$(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN)) $(if $(WORKERS),--workers $(WORKERS)) --out runs/glue
+tuning: $(READY)  ## learning rates for every method, on held-out training data (GLUE_DIR= TASKS= BUDGET_MIN= WORKERS=)
+	$(SWEEP)/tuning.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
+
+glue-minilm: $(READY)  ## the main comparison on small encoders, for a CPU (GLUE_DIR= TASKS= SEEDS= BUDGET_MIN= WORKERS=)
+	$(SWEEP)/main.toml $(GLUE_OPTIONS)
+
+glue-bert-base glue-roberta-large: TASKS =
+glue-bert-base: $(READY)  ## the main comparison on BERT-base, for a GPU (SMOKE=1: the whole path, tiny and meaningless, in minutes)
+	$(SWEEP)/$@.toml $(GLUE_OPTIONS) $(if $(SMOKE),--smoke)
+
+glue-roberta-large: $(READY)  ## the same on RoBERTa-large
+	$(SWEEP)/$@.toml $(GLUE_OPTIONS) $(if $(SMOKE),--smoke)
+
+results: $(READY)  ## collect finished runs into paper_repro/results/glue
+	@$(PY) -m paper_repro.store --collect runs/glue --into $(RESULTS)/glue
+
+tables: $(READY)  ## tables and figures of the reproduction, from the committed results; writes runs/tables
+	@$(PY) -m paper_repro.tables --results $(RESULTS)/glue --out runs/tables
+
+claims: $(READY)  ## the paper's claims, each with the status that the committed results give it
+	@$(PY) -m paper_repro.claims
 
 test: $(READY)  ## the whole test suite
 	@$(PY) -m paper_repro.encoders bert-tiny

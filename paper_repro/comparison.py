@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,8 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
-from scipy import stats
 
-from scala.metrics import classification_metrics, regression_metrics
-
-RESAMPLES = 1000
-_BOOTSTRAP_SEED = 0
+from paper_repro.paired import bootstrap_interval
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,13 @@ def compare(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
     for method, runs in of.items():
         if tuple(sorted(runs)) != seeds:
             raise ValueError(f"{method} has seeds {sorted(runs)}, {baseline} has {list(seeds)}: only the same seeds compare")
-    score = _score_function(results[0]["task"]["metric"])
+    metric = results[0]["task"]["metric"]
     labels = np.asarray(results[0]["labels"])
     predictions = {method: np.asarray([runs[seed]["predictions"] for seed in seeds]) for method, runs in of.items()}
     rows = []
     for method, runs in of.items():
-        low, high = _interval(labels, score, predictions[method])
-        against = None if method == baseline else _interval(labels, score, predictions[method], predictions[baseline])
+        low, high = bootstrap_interval(metric, predictions[method], labels)
+        against = None if method == baseline else bootstrap_interval(metric, predictions[method], labels, predictions[baseline])
         times = [_seconds_to(runs[seed], of[baseline][seed]["score"]) for seed in seeds]
         reached = [t for t in times if t is not None]
         one = runs[seeds[0]]
@@ -179,44 +175,6 @@ def _by_method_and_seed(results: Sequence[dict[str, Any]]) -> dict[str, dict[int
     for result in results:
         of[result["settings"]["method"]][result["settings"]["seed"]] = result
     return dict(of)
-
-
-def _score_function(metric: str) -> Callable[[np.ndarray, np.ndarray], float]:
-    if metric in ("pearson", "spearmanr"):
-        return lambda predictions, labels: regression_metrics(predictions, labels)[metric]
-    if metric == "accuracy":
-        return lambda predictions, labels: float(np.mean(predictions == labels))
-    return lambda predictions, labels: classification_metrics(predictions, labels)[metric]
-
-
-def _interval(
-    labels: np.ndarray,
-    score: Callable[[np.ndarray, np.ndarray], float],
-    predictions: np.ndarray,
-    baseline: np.ndarray | None = None,
-) -> tuple[float, float]:
-    """95% percentile interval of the mean score over seeds, or of its paired difference to the baseline's.
-
-    predictions: [seeds, examples]. Examples are resampled, and within each resample the seeds too.
-    """
-    seeds = np.random.default_rng(_BOOTSTRAP_SEED)
-
-    def statistic(examples: np.ndarray) -> float:
-        chosen = seeds.integers(len(predictions), size=len(predictions))
-        values = [score(predictions[s][examples], labels[examples]) for s in chosen]
-        if baseline is not None:
-            values = [v - score(baseline[s][examples], labels[examples]) for v, s in zip(values, chosen, strict=True)]
-        return float(np.mean(values))
-
-    found = stats.bootstrap(
-        (np.arange(len(labels)),),
-        statistic,
-        n_resamples=RESAMPLES,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(_BOOTSTRAP_SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def _seconds_to(result: dict[str, Any], target: float) -> float | None:

@@ -31,7 +31,8 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from scala.trainer import ScalaConfig
+from paper_repro.rivals import RIVALS, RivalConfig
+from paper_repro.rivals.trainer import refuse_unread
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Run:
         held_out: fraction of the training set that is split off and evaluated on in place of the dev set; 0: evaluate on dev.
             Tuning uses it, so that no dev score chooses a setting.
         max_length: tokens; longer inputs are cut.
-        options: further `scala.trainer.ScalaConfig` fields, sorted pairs (noise, noise_radius, leader, ...).
+        options: further `paper_repro.rivals.RivalConfig` fields, sorted pairs (noise, noise_radius, leader, rival, ...).
+        dropout: probability in the encoder's hidden states and attention; None: the encoder's own.
     """
 
     task: str
@@ -72,6 +74,7 @@ class Run:
     held_out: float = 0.0
     max_length: int = 128
     options: tuple[tuple[str, Any], ...] = ()
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot run.
@@ -87,8 +90,8 @@ class Run:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of micro_batch {self.micro_batch}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
-        for name in ("warmup", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
+        for name in ("warmup", "held_out", "dropout"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}")
         if self.train_examples < 0:
             raise ValueError(f"train_examples must be >= 0 (0: all), got {self.train_examples!r}")
@@ -100,8 +103,21 @@ class Run:
         return f"{self.task}-{self.method}-s{self.seed}-{digest}"
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON values."""
-        return {**dataclasses.asdict(self), "options": dict(self.options)}
+        """All settings as JSON values; one that came later is left out at its default, so that older runs keep their names."""
+        settings = {**dataclasses.asdict(self), "options": dict(self.options)}
+        return {key: value for key, value in settings.items() if key != "dropout" or value is not None}
+
+    @classmethod
+    def of_settings(cls, settings: dict[str, Any]) -> Run:
+        """The run that has these `settings`.
+
+        Raises:
+            ValueError: they are not those of a run.
+        """
+        try:
+            return cls(**{**settings, "options": tuple(sorted(settings["options"].items()))})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not the settings of a run: {error!r}") from error
 
 
 _RUN_FIELDS = {f.name for f in dataclasses.fields(Run)} - {"options", "method", "seed", "task"}
@@ -152,13 +168,22 @@ def _runs(task: str, method: str, settings: dict[str, Any]) -> list[Run]:
         for values in itertools.product(*swept.values()):
             chosen = dict(zip(swept, values, strict=True))
             options = tuple(sorted((key, chosen.pop(key)) for key in list(chosen) if key not in _RUN_FIELDS))
+            _check_rival(dict(options))
             runs.append(Run(task=task, method=method, seed=seed, options=options, **chosen))
     return runs
 
 
+def _check_rival(options: dict[str, Any]) -> None:
+    """Find what `RivalConfig` would refuse before the first run starts."""
+    rival = options.get("rival", "none")
+    if rival not in ("none", *RIVALS):
+        raise ValueError(f"unknown rival {rival!r}; choose one of none, {', '.join(RIVALS)}")
+    refuse_unread(rival, options)
+
+
 def config_options() -> set[str]:
-    """The ScalaConfig fields that an experiment may set: the method's own, not those that a `Run` sets or that move files."""
+    """The RivalConfig fields that an experiment may set: the methods' own, not those that a `Run` sets or that move files."""
     inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
-    own = {f.name for f in dataclasses.fields(ScalaConfig)} - inherited - {"global_batch_size"}
-    passed_on = {"optim", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "bf16", "fp16", "label_smoothing_factor"}
-    return own | passed_on
+    own = {f.name for f in dataclasses.fields(RivalConfig)} - inherited - {"global_batch_size"}
+    passed_on = {"optim", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor"}
+    return own | passed_on | {"bf16", "fp16", "gradient_checkpointing"}

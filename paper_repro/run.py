@@ -6,9 +6,10 @@ A run can be killed at any point. Its checkpoints let it continue bit for bit; i
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -26,16 +28,20 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from convergence.record import provenance, write_whole
 from paper_repro.encoders import resolve, weights_hash
 from paper_repro.experiment import Run
+from paper_repro.rivals import RivalConfig, RivalTrainer
 from paper_repro.tasks import Task, load_task
 from scala.labelled_text import tokenized
-from scala.trainer import ScalaConfig, ScalaTrainer, last_checkpoint
+from scala.trainer import last_checkpoint
 
 Progress = Callable[[int, int, float, float | None], None]
 """progress(step, of steps, training seconds, score or None)"""
+
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 
 _VERSIONED = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "scikit-learn", "scala-adapt")
 
@@ -45,46 +51,101 @@ def result_file(run: Run, folder: str | Path) -> Path:
     return Path(folder) / f"{run.identity}.json"
 
 
-def execute(run: Run, folder: str | Path, glue_dir: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def execute(
+    run: Run,
+    folder: str | Path,
+    glue_dir: str | None = None,
+    progress: Progress | None = None,
+    report_to: str | Sequence[str] = "none",
+) -> dict[str, Any]:
     """Do a run, or continue it, or return its result if it is already there.
+
+    Under torchrun every process calls this and gets the result; the first of them writes it.
 
     Args:
         run: what to do.
         folder: results folder; the run's JSON goes there, its checkpoints to a subfolder that is removed at the end.
         glue_dir: folder of the official GLUE files; None: the hub (GLUE tasks only).
-        progress: called after every leader's step and every evaluation.
+        progress: called after every leader's step and every evaluation, in the first process.
+        report_to: trackers that get the metrics as well, by transformers' names ("tensorboard", "wandb" ...). Their files, if
+            their own settings do not say otherwise, stay in the run's subfolder. No part of the run's identity.
 
     Returns:
-        The result: `settings`, `task`, `model`, `curve` (one entry an evaluation), `final` (scores on each split),
-        `predictions` and `labels` (of the first split), `cost`, `provenance`.
+        The result: `settings`, `task`, `model`, `score` (the finished model's), `curve` (one entry an evaluation, with
+        `train_seconds` inside the leader's steps and `wall_seconds` of everything since the run began), `training_log`,
+        `predictions` and `labels` (of the first split, in its order), `cost`, `provenance`.
 
     Raises:
         scala.game.NonFiniteLoss: the loss or a gradient left the finite numbers.
         ValueError: the result is there but damaged, or the task's data are not as they should be.
     """
+    began = time.perf_counter()
     path = result_file(run, folder)
     if path.exists():
         return read_result(path)
     task = load_task(run.task, glue_dir=glue_dir, train_examples=run.train_examples, held_out=run.held_out)
     checkpoints = path.with_suffix("")
-    trainer, model_facts = _trainer(run, task, checkpoints, progress)
+    trainer, model_facts = _trainer(run, task, checkpoints, progress, report_to)
+    trainer.began = began
     trainer.train(resume_from_checkpoint=_continue_from(checkpoints))
     result = {"settings": run.settings(), "model": model_facts, **_outcome(trainer, task), "provenance": provenance(_VERSIONED)}
-    write_whole(path, json.dumps(result, indent=1))
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if trainer.is_world_process_zero():
+        write_whole(path, json.dumps(result, indent=1))
+        for done in [checkpoints] if report_to == "none" else checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+            shutil.rmtree(done, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()  # whoever asks next finds the result
     return result
 
 
+_NUMBER = (int, float)
+_SHAPE: dict[str, Any] = {
+    "settings": dict,
+    "model": dict,
+    "task": {"name": str, "metric": str, "split": str, "source": dict},
+    "score": _NUMBER,
+    "curve": [{"step": _NUMBER, "gradient_evaluations": _NUMBER, "train_seconds": _NUMBER}],
+    "predictions": [_NUMBER],
+    "labels": [_NUMBER],
+    "cost": {"steps": _NUMBER, "gradient_evaluations": _NUMBER, "train_seconds": _NUMBER, "train_examples": _NUMBER},
+    "provenance": dict,
+}
+
+
 def read_result(path: Path) -> dict[str, Any]:
-    """A finished run's result.
+    """A finished run's result, with everything in it that a comparison reads.
 
     Raises:
-        ValueError: the file is not JSON; results are written whole, so it was damaged from outside.
+        ValueError: the file is not JSON, lacks something, or holds another run than its name says; results are written whole,
+            so it was damaged from outside.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        _check_shape(result, _SHAPE, "the result")
+        score = f"eval_{result['task']['split']}_{result['task']['metric']}"
+        _check_shape(result["curve"], [{score: _NUMBER}], "curve")
+        if not result["curve"] or len(result["predictions"]) != len(result["labels"]):
+            raise ValueError("curve is empty, or there are not as many predictions as labels")
+        run = Run.of_settings(result["settings"])
+    except ValueError as error:  # of which bad UTF-8 and bad JSON are kinds
         raise ValueError(f"{path} is damaged ({error}); delete it, and its run is done again") from error
+    if run.identity != path.stem:
+        raise ValueError(f"{path} holds the result of another run; by its settings its name is {run.identity}.json")
+    return result
+
+
+def _check_shape(value: Any, shape: Any, where: str) -> None:
+    """Refuse a JSON value that is not of this shape: a type or types, a dict of shapes by key, or a list's items' shape."""
+    kinds = type(shape) if isinstance(shape, dict | list) else shape
+    if not isinstance(value, kinds) or isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{where} is {str(value)[:40]!r}, of a wrong kind")
+    if isinstance(shape, dict):
+        for key, inner in shape.items():
+            if key not in value:
+                raise ValueError(f"{where} has no {key!r}")
+            _check_shape(value[key], inner, key)
+    elif isinstance(shape, list):
+        for number, item in enumerate(value):
+            _check_shape(item, shape[0], f"{where}[{number}]")
 
 
 def _continue_from(checkpoints: Path) -> str | None:
@@ -92,19 +153,31 @@ def _continue_from(checkpoints: Path) -> str | None:
     return None if found is None else str(found)
 
 
-def _trainer(run: Run, task: Task, checkpoints: Path, progress: Progress | None) -> tuple[_TimedTrainer, dict[str, Any]]:
+def _trainer(
+    run: Run, task: Task, checkpoints: Path, progress: Progress | None, report_to: str | Sequence[str]
+) -> tuple[_TimedTrainer, dict[str, Any]]:
     location = resolve(run.model)
     set_seed(run.seed)  # the new head's weights
     tokenizer = AutoTokenizer.from_pretrained(location)
+    settings = AutoConfig.from_pretrained(location, num_labels=1 if task.labels is None else len(task.labels))
+    if run.dropout is not None:
+        names = [name for name in _DROPOUTS if hasattr(settings, name)]
+        if not names:
+            raise ValueError(
+                f"{run.model} has no dropout that could be set: none of {', '.join(_DROPOUTS)} in its configuration"
+            )
+        settings.update(dict.fromkeys(names, run.dropout))
     model = AutoModelForSequenceClassification.from_pretrained(
-        location, num_labels=1 if task.labels is None else len(task.labels), use_safetensors=True, dtype=torch.float32
+        location, config=settings, use_safetensors=True, dtype=torch.float32
     )
     train = tokenized(task.train, tokenizer, run.max_length)
     evaluation = {name: tokenized(split, tokenizer, run.max_length) for name, split in task.evaluation.items()}
+    # Batches of like lengths need little padding; the longest come first, so that too little memory shows at once.
+    orders = {name: np.argsort([-len(ids) for ids in split["input_ids"]], kind="stable") for name, split in evaluation.items()}
     steps = -(-len(train) // run.batch_size) * run.epochs
     every = max(1, round(steps / run.evaluations))
     options = dict(run.options)
-    config = ScalaConfig(
+    config = RivalConfig(
         output_dir=str(checkpoints),
         seed=run.seed,
         per_device_train_batch_size=run.micro_batch,
@@ -121,7 +194,9 @@ def _trainer(run: Run, task: Task, checkpoints: Path, progress: Progress | None)
         save_total_limit=1,
         logging_steps=every,
         disable_tqdm=True,
-        report_to="none",
+        use_cpu=not torch.accelerator.is_available(),  # unless told, transformers takes processes on CPUs for strangers
+        report_to=report_to,  # type: ignore[arg-type]  # transformers takes any sequence
+        run_name=run.identity,
         dataloader_pin_memory=torch.cuda.is_available(),
         **options,
     )
@@ -129,11 +204,12 @@ def _trainer(run: Run, task: Task, checkpoints: Path, progress: Progress | None)
         model,
         config,
         train_dataset=train,
-        eval_dataset=evaluation,
+        eval_dataset={name: split.select(orders[name]) for name, split in evaluation.items()},
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=task.compute_metrics,
     )
+    trainer.orders = orders
     trainer.add_callback(_Clock(trainer, f"eval_{next(iter(evaluation))}_{task.metric}", progress))
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -141,17 +217,49 @@ def _trainer(run: Run, task: Task, checkpoints: Path, progress: Progress | None)
     return trainer, facts
 
 
-class _TimedTrainer(ScalaTrainer):
-    """Puts training time and gradient evaluations so far beside every evaluation, in the log that checkpoints carry."""
+class _TimedTrainer(RivalTrainer):
+    """Puts times and gradient evaluations so far beside every evaluation, in the log that checkpoints carry.
+
+    Attributes:
+        orders: for each evaluation split, which row of it each row of `eval_dataset` is.
+        outputs: predictions and labels of the last evaluation, by its metrics' prefix ("eval_" and the split's name).
+        seconds: inside the leader's steps, over all processes' lives that a run took.
+        began: when this process began the run, on `time.perf_counter`'s clock.
+        before: seconds that earlier processes spent on the run, up to the checkpoint it was continued from.
+    """
 
     train_dataset: Dataset
     eval_dataset: dict[str, Dataset]
+    orders: dict[str, np.ndarray]
     seconds = 0.0
+    began = 0.0
+    before = 0.0
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.outputs: dict[str, EvalLoopOutput] = {}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if any(key.startswith("eval_") for key in logs):
-            logs |= {"train_seconds": self.seconds, "gradient_evaluations": self.game.gradient_evaluations}
+            logs |= {
+                "train_seconds": self.seconds,
+                "wall_seconds": self.before + time.perf_counter() - self.began,
+                "gradient_evaluations": self.gradient_evaluations,
+            }
         super().log(logs, start_time)
+
+    @property
+    def gradient_evaluations(self) -> int:
+        """Over all processes."""
+        return self.game.gradient_evaluations * self.args.world_size
+
+    def evaluation_loop(
+        self, dataloader: Any, description: str, *arguments: Any, metric_key_prefix: str = "eval", **keywords: Any
+    ) -> EvalLoopOutput:
+        keywords["metric_key_prefix"] = metric_key_prefix
+        found = super().evaluation_loop(dataloader, description, *arguments, **keywords)
+        self.outputs[metric_key_prefix] = found
+        return found
 
 
 class _Clock(TrainerCallback):
@@ -165,8 +273,9 @@ class _Clock(TrainerCallback):
         self.score: float | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        times = [entry["train_seconds"] for entry in state.log_history if "train_seconds" in entry]
-        self.trainer.seconds = times[-1] if times else 0.0
+        for entry in state.log_history:
+            self.trainer.seconds = entry.get("train_seconds", self.trainer.seconds)
+            self.trainer.before = entry.get("wall_seconds", self.trainer.before)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.began = time.perf_counter()
@@ -184,7 +293,7 @@ class _Clock(TrainerCallback):
         self._show(state)
 
     def _show(self, state: TrainerState) -> None:
-        if self.progress is not None:
+        if self.progress is not None and self.trainer.is_world_process_zero():
             self.progress(state.global_step, state.max_steps, self.trainer.seconds, self.score)
 
 
@@ -195,8 +304,11 @@ def _outcome(trainer: _TimedTrainer, task: Task) -> dict[str, Any]:
     for entry in history:
         if "train_seconds" in entry:
             curve.setdefault(int(entry["step"]), {}).update(entry)
-    predicted = trainer.predict(trainer.eval_dataset[first])
-    outputs = np.asarray(predicted.predictions)
+    if f"eval_{first}" not in trainer.outputs:  # the last evaluation was another process's, cut off before it wrote the result
+        trainer.predict(trainer.eval_dataset[first], metric_key_prefix=f"eval_{first}")
+    scored = trainer.outputs[f"eval_{first}"]
+    rows = np.argsort(trainer.orders[first])  # back into the split's own order
+    outputs, labels = np.asarray(scored.predictions)[rows], np.asarray(scored.label_ids)[rows]
     predictions = outputs.squeeze(-1) if task.labels is None else outputs.argmax(axis=-1)
     last = curve[max(curve)]
     return {
@@ -205,10 +317,10 @@ def _outcome(trainer: _TimedTrainer, task: Task) -> dict[str, Any]:
         "curve": list(curve.values()),
         "training_log": [entry for entry in history if "loss" in entry],
         "predictions": np.round(predictions, 6).tolist(),
-        "labels": np.round(np.asarray(predicted.label_ids), 6).tolist(),
+        "labels": np.round(labels, 6).tolist(),
         "cost": {
             "steps": trainer.state.global_step,
-            "gradient_evaluations": trainer.game.gradient_evaluations,
+            "gradient_evaluations": trainer.gradient_evaluations,
             "train_seconds": trainer.seconds,
             "train_examples": len(trainer.train_dataset),
         },

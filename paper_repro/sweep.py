@@ -1,94 +1,359 @@
 """All runs of an experiment file, within a budget of time; each finished run is a file, and started again it skips those.
 
-    python -m paper_repro.sweep paper_repro/experiments/defaults-noise.toml --task sst2 --glue-dir /data/glue --budget-min 60
+    python -m paper_repro.sweep paper_repro/experiments/main.toml --tasks cola mrpc --seeds 0 1 2 --glue-dir /data/glue
+        --workers 2 --budget-min 60 --out runs/glue
 
-Prints, and writes to `--summary`, one line a setting: the mean score over seeds with its 95% interval (Student's t over seeds;
-none for one seed).
+The most informative runs come first (the first seed of every task and method, then the second), so that an interruption leaves
+a table. Runs of all experiments share the folder OUT/TASK: a run is known by all its settings, and no two sweeps do it twice.
+It may be killed at any point: the same command continues. A run that diverges is a result as well, a file that is counted and
+not tried again until it is deleted.
+
+Under torchrun every process works on the same run. Across machines, `--engine submitit` makes each run a Slurm job.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import math
+import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 from scipy import stats
 
 from convergence.record import write_whole
-from paper_repro.experiment import Run, load_experiment
-from paper_repro.run import execute, read_result, result_file
+from paper_repro import smoke, tables
+from paper_repro.experiment import Run
+from paper_repro.run import execute
+from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
+from paper_repro.tuning import TUNING, load_tuned, measured, read_toml, summary_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
 
 
+class BudgetSpent(Exception):
+    """The time is over; the run in progress continues from its last checkpoint another time."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the sweep; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.sweep", description=__doc__)
-    parser.add_argument("experiment", type=Path, help="TOML file, see paper_repro/experiment.py")
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--glue-dir", help="folder with the official GLUE files")
-    parser.add_argument("--model")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--budget-min", type=float, default=float("inf"), help="start no run after so many minutes")
-    parser.add_argument("--out", type=Path, default=Path("runs/sweeps"))
-    parser.add_argument("--summary", type=Path, help="JSON file of the summary")
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     quiet()
-    began = time.monotonic()
     try:
-        runs = load_experiment(args.experiment, args.task, model=args.model, seeds=args.seeds)
-        folder = args.out / args.experiment.stem / args.task
-        for number, run in enumerate(runs, 1):
-            minutes = (time.monotonic() - began) / 60
-            if minutes > args.budget_min:
-                print(f"budget of {args.budget_min:g} min spent; the same command continues with run {number} of {len(runs)}")
-                break
-            fresh = not result_file(run, folder).exists()
-            _try(run, folder, args.glue_dir, f"[{number}/{len(runs)}, {minutes:.0f} min] " if fresh else None)
-        results = [read_result(path) for run in runs if (path := result_file(run, folder)).exists()]
+        return _sweep(args)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues here", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    lines = summary(results)
-    for line in lines:
-        spread = "one seed" if line["interval"] is None else "[{:.4f}, {:.4f}]".format(*line["interval"])
-        print(f"{line['score']:.4f} {spread}  {line['method']:14s} {line['settings']}  seeds {line['seeds']}")
-    if args.summary:
-        content = {
-            "experiment": args.experiment.name,
-            "task": args.task,
-            "model": runs[0].model,
-            "held_out": runs[0].held_out,
-            "metric": results[0]["task"]["metric"] if results else None,
-            "source": results[0]["task"]["source"] if results else None,
-            "lines": lines,
-            "provenance": results[-1]["provenance"] if results else None,
-        }
-        write_whole(args.summary, json.dumps(content, indent=1) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_repro.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("experiment", type=Path, help="TOML file, see paper_repro/experiment.py")
+    parser.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
+    parser.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
+    parser.add_argument("--model")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--budget-min", type=float, default=math.inf, help="stop after so many minutes")
+    parser.add_argument("--workers", type=int, default=1, help="processes on this machine, each with its share of the threads")
+    parser.add_argument("--out", type=Path, default=Path("runs/sweeps"))
+    parser.add_argument("--summary", type=Path, help="JSON file of the summary, or a folder: one MODEL-TASK.json a task there")
+    parser.add_argument("--tuning", type=Path, default=TUNING, help='folder of the summaries that "tuned" refers to')
+    parser.add_argument("--engine", choices=("local", "submitit"), default="local", help="submitit: a Slurm job a run")
+    parser.add_argument(
+        "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="for submitit: timeout_min=120 gpus_per_node=1"
+    )
+    parser.add_argument("--smoke", action="store_true", help="a tiny random model and made-up data: the path, not the numbers")
+    return parser
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    deadline = time.time() + 60 * args.budget_min
+    tasks = args.tasks or list(read_toml(args.experiment).get("tasks", {}))
+    if not tasks:
+        raise ValueError(f"{args.experiment} names no [tasks.*]; say which with --tasks")
+    if args.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {args.workers}")
+    out, glue_dir = args.out, args.glue_dir
+    if args.smoke:
+        out = args.out / "smoke"
+        runs, glue_dir = smoke.prepare(args.experiment, tasks, args.seeds, out)
+        print(smoke.WARNING)
+    else:
+        best = measured(args.tuning)
+        runs = [r for task in tasks for r in load_tuned(args.experiment, task, best, model=args.model, seeds=args.seeds)]
+    runs = sorted(runs, key=lambda run: run.seed)  # stable: within a seed by task, then in the file's order
+    if args.engine == "submitit":
+        jobs = submit(runs, out, glue_dir, slurm(out / "slurm", args.slurm))
+        print(f"{jobs} jobs submitted, {len(runs) - jobs} runs already done; logs in {out / 'slurm'}")
+        return 0
+    if _rank() == 0:
+        for run in runs:
+            if (path := diverged_path(run, out)).exists():
+                print(f"{run.identity} diverged before; to try it again delete {path}")
+    if args.workers == 1 or _processes() > 1:
+        work(runs, out, glue_dir, deadline)
+    else:
+        _pool(runs, out, glue_dir, deadline, args.workers)
+    if _rank() == 0:
+        _report(args, runs, out, deadline)
     return 0
 
 
-def _try(run: Run, folder: Path, glue_dir: str | None, title: str | None) -> None:
+def _pool(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float, workers: int) -> None:
+    # Read by torch and its libraries when they are imported, so it is set before the processes start.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_worker, args=(runs, out, glue_dir, deadline, workers)) for _ in range(workers)]
     try:
-        result = execute(run, folder, glue_dir)
-    except NonFiniteLoss as error:
-        print(f"{title or ''}{run.identity}: diverged: {error}", flush=True)
-        return
-    if title:
-        print(f"{title}{run.identity}: {result['score']:.4f}, {result['cost']['train_seconds']:.0f} s", flush=True)
+        for process in processes:
+            process.start()
+        alive = list(processes)
+        while alive:
+            wait([process.sentinel for process in alive])
+            alive = [process for process in alive if process.is_alive()]
+            failed = [process.exitcode for process in processes if process.exitcode]
+            if failed:
+                raise ChildProcessError(f"a worker ended with status {failed[0]}; what is finished is kept")
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.terminate()
+                process.join()
+
+
+def _worker(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float, workers: int) -> None:
+    """A process of the pool; it ends with its parent, however that one ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+    try:
+        work(runs, out, glue_dir, deadline, workers)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def work(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float = math.inf, workers: int = 1) -> None:
+    """Do the runs that nobody has done and nobody is doing, until none is left or the time is over.
+
+    Args:
+        runs: in the order of their importance.
+        out: results folder, see `paper_repro.store`.
+        glue_dir: folder of the official GLUE files; None: the hub.
+        deadline: seconds since the epoch.
+        workers: how many do the same, for the estimate of the time left.
+    """
+    quiet()
+
+    def progress(step: int, steps: int, seconds: float, score: float | None) -> None:
+        # Under torchrun a process must not leave a run that the others are in.
+        if time.time() > deadline and _processes() == 1:
+            raise BudgetSpent
+
+    by_identity = {run.identity: run for run in runs}
+    free = unclaimed(runs, out) if _rank() == 0 else iter(())
+    while True:
+        choice = next(free, None) if time.time() < deadline else None
+        identity = _rank_0s(None if choice is None else choice.identity)
+        if identity is None:
+            return
+        run = by_identity[identity]
+        try:
+            result = execute(run, out / run.task, glue_dir, progress)
+            said = f"{result['score']:.4f}, {result['cost']['train_seconds']:.0f} s"
+        except BudgetSpent:
+            return
+        except NonFiniteLoss as error:
+            if _rank() == 0:
+                record_divergence(run, out, str(error))
+            said = f"diverged: {error}"
+        if _rank() == 0:
+            done = sum(finished(r, out) for r in runs)
+            left = seconds_left(runs, out)
+            when = "" if done == len(runs) else f"; {_duration(left / workers)} left" if left is not None else ""
+            print(f"[{done}/{len(runs)}] {run.identity}: {said}{when}", flush=True)
+
+
+def unclaimed(runs: Sequence[Run], out: Path) -> Iterator[Run]:
+    """The runs that are not finished and that no process has in hand, each locked for as long as the caller has it.
+
+    The lock is the operating system's, so that of a killed process is free again.
+    """
+    found = True
+    while found:  # another sweep may have been killed meanwhile
+        found = False
+        for run in runs:
+            if finished(run, out):
+                continue
+            lock = FileLock(result_path(run, out).with_suffix(".lock"))
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                if not finished(run, out):
+                    found = True
+                    yield run
+            finally:
+                lock.release()
+
+
+def seconds_left(runs: Sequence[Run], out: Path) -> float | None:
+    """What the unfinished runs will take in one process, from the finished ones; None while there are none.
+
+    By the same settings with another seed where there are any; else by the time of a gradient evaluation of this model on this
+    task, and the gradient evaluations a sample that the method made elsewhere; else by the mean of all.
+    """
+    same: dict[Run, list[float]] = defaultdict(list)
+    pace: dict[tuple[str, str], list[float]] = defaultdict(list)
+    factor: dict[str, float] = {}
+    examples: dict[tuple[str, float, int], int] = {}
+    for run, result in with_results(runs, out):
+        cost = result["cost"]
+        seconds = result["curve"][-1].get("wall_seconds", cost["train_seconds"])
+        same[replace(run, seed=0)].append(seconds)
+        pace[run.model, run.task].append(seconds / cost["gradient_evaluations"])
+        factor[run.method] = cost["gradient_evaluations"] / (cost["train_examples"] * run.epochs)
+        examples[run.task, run.held_out, run.train_examples] = cost["train_examples"]
+    if not same:
+        return None
+    typical = float(np.mean([seconds for times in same.values() for seconds in times]))
+    total = 0.0
+    for run in runs:
+        if finished(run, out):
+            continue
+        data = (run.task, run.held_out, run.train_examples)
+        if times := same.get(replace(run, seed=0)):
+            total += float(np.mean(times))
+        elif (model := (run.model, run.task)) in pace and data in examples:
+            total += float(np.mean(pace[model])) * factor.get(run.method, 1.0) * examples[data] * run.epochs
+        else:
+            total += typical
+    return total
+
+
+def _duration(seconds: float) -> str:
+    return f"about {seconds / 3600:.1f} h" if seconds > 5400 else f"about {math.ceil(seconds / 60)} min"
+
+
+def slurm(logs: Path, parameters: Sequence[str]) -> Any:
+    """An executor of submitit (facebookincubator/submitit), which speaks to Slurm.
+
+    Args:
+        logs: folder of its logs.
+        parameters: KEY=VALUE pairs of its `update_parameters`: timeout_min, gpus_per_node, slurm_partition ...
+
+    Raises:
+        ImportError: submitit is not installed.
+        ValueError: a parameter without "=".
+    """
+    try:
+        submitit = importlib.import_module("submitit")
+    except ImportError as error:
+        raise ImportError("--engine submitit needs the package submitit: pip install submitit") from error
+    wrong = [pair for pair in parameters if "=" not in pair]
+    if wrong:
+        raise ValueError(f"--slurm takes KEY=VALUE, got {wrong[0]!r}")
+    executor = submitit.AutoExecutor(folder=logs)
+    pairs = (pair.split("=", 1) for pair in parameters)
+    executor.update_parameters(**{key: int(value) if value.isdigit() else value for key, value in pairs})
+    return executor
+
+
+def submit(runs: Sequence[Run], out: Path, glue_dir: str | None, executor: Any) -> int:
+    """Make each run that is not finished a job of its own, in one job array; returns how many."""
+    waiting = [run for run in runs if not finished(run, out)]
+    with executor.batch():
+        for run in waiting:
+            executor.submit(work, [run], out.absolute(), glue_dir)
+    return len(waiting)
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _rank_0s(identity: str | None) -> str | None:
+    """What the first process of torchrun says; all must enter the same run."""
+    if _processes() == 1:
+        return identity
+    PartialState()
+    said = [identity]
+    broadcast_object_list(said, from_process=0)
+    return said[0]
+
+
+def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path, deadline: float) -> None:
+    left = sum(not finished(run, out) for run in runs)
+    if left and time.time() >= deadline:
+        print(f"budget of {args.budget_min:g} min spent; the same command continues with the {left} runs left")
+    elif left:
+        print(f"{left} runs are in the hands of another sweep")
+    tasks = list(dict.fromkeys(run.task for run in runs))
+    for task in tasks:
+        own = [run for run in runs if run.task == task]
+        found = [result for _, result in with_results(own, out)]
+        lines = summary(found)
+        print(f"{task}, {own[0].model}:")
+        for line in lines:
+            spread = "one seed" if line["interval"] is None else "[{:.4f}, {:.4f}]".format(*line["interval"])
+            print(f"  {line['score']:.4f} {spread}  {line['method']:14s} {line['settings']}  seeds {line['seeds']}")
+        if args.summary:
+            path = args.summary
+            if path.suffix != ".json":
+                path = summary_file(path, args.experiment, own[0].model, task)
+            elif len(tasks) > 1:
+                raise ValueError(f"--summary {path} is one file for {len(tasks)} tasks; give a folder")
+            content = {
+                "experiment": args.experiment.name,
+                "task": task,
+                "model": own[0].model,
+                "held_out": own[0].held_out,
+                "metric": found[0]["task"]["metric"] if found else None,
+                "source": found[0]["task"]["source"] if found else None,
+                "lines": lines,
+                "methods": grids(own, out),
+                "provenance": found[-1]["provenance"] if found else None,
+            } | ({"warning": smoke.WARNING} if args.smoke else {})
+            write_whole(path, json.dumps(content, indent=1) + "\n")
+    if args.smoke:
+        by_task = {task: [run for run in runs if run.task == task] for task in tasks}
+        tables.write(args.experiment, by_task, out, out / "tables", smoke.WARNING)
+        print(f"tables: {out / 'tables'}\n{smoke.WARNING}")
 
 
 def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line a method and setting of the sweep, best first: mean over seeds, interval, and what differs between settings."""
+    """One line a method and setting of the sweep, best first: mean over seeds, interval, and what differs between settings.
+
+    The interval is Student's t over seeds; None for one seed.
+    """
     if not results:
         return []
     flat = []
@@ -123,6 +388,46 @@ def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return sorted(lines, key=lambda line: -line["score"])
+
+
+def grids(runs: Sequence[Run], out: Path) -> dict[str, dict[str, Any]]:
+    """What tuning chose for each method.
+
+    Returns:
+        For each method `best` (the varied settings of the highest mean score; None without a result), its `score`, `at_edge`
+        (the numeric settings whose best value is the least or greatest of its grid: a better one may lie outside), and how many
+        runs are `finished`, `of` how many, `diverged` among them.
+    """
+    score_of = {result_path(run, out): result["score"] for run, result in with_results(runs, out)}
+    chosen = {}
+    for method in dict.fromkeys(run.method for run in runs):
+        own = [run for run in runs if run.method == method]
+        grid: dict[str, list[Any]] = defaultdict(list)
+        means: list[tuple[float, dict[str, Any]]] = []
+        for setting in dict.fromkeys(replace(run, seed=0) for run in own):
+            flat = {**setting.settings(), **dict(setting.options)}
+            for key in flat.keys() - {"seed", "options", "method"}:
+                grid[key].append(flat[key])
+            seeds = [run for run in own if replace(run, seed=0) == setting]
+            scores = [score_of[path] for run in seeds if (path := result_path(run, out)) in score_of]
+            if scores and not any(diverged_path(run, out).exists() for run in seeds):
+                means.append((float(np.mean(scores)), flat))
+        varied = [key for key in sorted(grid) if len({repr(value) for value in grid[key]}) > 1]
+        score, settings = max(means, key=lambda pair: pair[0], default=(None, None))
+        best = None if settings is None else {key: settings[key] for key in varied}
+        chosen[method] = {
+            "best": best,
+            "score": score,
+            "at_edge": [
+                key
+                for key in varied
+                if best and all(isinstance(v, int | float) for v in grid[key]) and best[key] in (min(grid[key]), max(grid[key]))
+            ],
+            "finished": sum(finished(run, out) for run in own),
+            "of": len(own),
+            "diverged": sum(diverged_path(run, out).exists() for run in own),
+        }
+    return chosen
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,14 +27,16 @@ class Response:
     """What the follower answers with.
 
     Attributes:
-        noise: y_K, detached, of the shape of the points it is added to, fp32 or wider, inside the ball.
-        start_loss: objective(y_0), a detached scalar; the clean loss if the start is zero.
+        noise: y_K, of the shape of the points it is added to, fp32 or wider, inside the ball; detached, or in one pass waiting
+            for its gradient from the leader's backward pass.
+        start_loss: objective(y_0), a detached scalar; the clean loss if the start is zero. None where it is not comparable with
+            the leader's loss: in one pass, or when part of the samples ascend.
         ball: the ball that the noise lies in.
-        gradients: gradient evaluations spent, K for each sample.
+        gradients: gradient evaluations spent, K for each sample that ascends.
     """
 
     noise: Tensor
-    start_loss: Tensor
+    start_loss: Tensor | None
     ball: Ball
     gradients: int
 
@@ -57,6 +61,8 @@ class Adversary:
         regularizer: float = 0.0,
         reduction: Reduction = "mean",
         same_dropout: bool = True,
+        share: float = 1.0,
+        one_pass: bool = False,
     ) -> None:
         """Set the rules by which the follower moves.
 
@@ -75,9 +81,14 @@ class Adversary:
                 need to know, because the theory's y_i ascends sample i's own loss.
             same_dropout: every ascent step starts from the same state of torch's random generators, which is put back
                 afterwards, so that the leader's pass draws the very same dropout masks.
+            share: in (0, 1], of the samples that ascend: the first ones of each batch, rounded up. The others have no noise.
+            one_pass: the follower makes no pass of its own. The leader plays against the noise of the sample's last visit, and
+                its backward pass also gives the gradient of that noise, which moves it for the next visit (as in the free
+                adversarial training of Shafahi et al. 2019, arXiv 1904.12843). Needs start="warm", steps=1 and a normalised
+                direction, which does not see how the leader scales its loss; a sample's first visit is without noise.
 
         Raises:
-            ValueError: an argument out of its range.
+            ValueError: an argument out of its range, or a combination that cannot be played.
         """
         check_ball(radius, norm)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -91,6 +102,13 @@ class Adversary:
             raise ValueError(f"step_size (rho) must be positive and finite, got {step_size}")
         if not 0 <= regularizer < float("inf"):
             raise ValueError(f"regularizer (lambda) must be non-negative and finite, got {regularizer}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share must lie in (0, 1], got {share}; for no noise at all play without a follower")
+        if one_pass and (start != "warm" or steps != 1 or direction != "normalized" or regularizer or share < 1):
+            raise ValueError(
+                "one_pass needs start='warm', steps=1, direction='normalized', no regularizer and share=1: its only gradient "
+                "is that of the leader's pass, at the noise of the last visit"
+            )
         self.radius = radius
         self.step_size = step_size
         self.steps = steps
@@ -101,6 +119,8 @@ class Adversary:
         self.regularizer = regularizer
         self.reduction = reduction
         self.same_dropout = same_dropout
+        self.share = share
+        self.one_pass = one_pass
         self.memory: dict[int, Tensor] = {}
         """Warm start only: sample key -> the noise its last visit ended with, [entries, ...] without padding, on the CPU."""
 
@@ -115,7 +135,8 @@ class Adversary:
         """Ascend from y_0 for K steps. Takes gradients with respect to the noise only.
 
         Args:
-            objective: noise -> scalar loss, its graph reaching the noise.
+            objective: noise -> scalar loss, its graph reaching the noise. With a share below 1 the noise has fewer rows than
+                `at`, and the loss is that of the first samples alone.
             at: the points the noise is added to, shape [B, ...].
             mask: which entries exist, see `Ball.around`.
             keys: one integer a sample, needed by start="warm".
@@ -125,9 +146,15 @@ class Adversary:
             ValueError: keys missing for a warm start, or a remembered noise that does not fit its sample.
             RuntimeError: the objective does not depend on the noise.
         """
+        if self.share < 1:
+            return self._respond_in_part(objective, at, mask, keys, loss_scale)
         ball = Ball.around(at, self.radius, self.norm, relative=self.relative, mask=mask)
-        scale = loss_scale * (at.shape[0] if self.reduction == "mean" else 1)
         noise = self._start(at, ball, keys)
+        if self.one_pass:
+            noise.requires_grad_(True)
+            noise.register_hook(lambda gradient: self._remember(self._step(noise.detach(), gradient, ball), ball, keys))
+            return Response(noise, None, ball, gradients=0)
+        scale = loss_scale * (at.shape[0] if self.reduction == "mean" else 1)
         start_loss: Tensor | None = None
         for _ in range(self.steps):
             noise.requires_grad_(True)
@@ -136,10 +163,29 @@ class Adversary:
                 (gradient,) = torch.autograd.grad(loss * scale, noise)
             start_loss = loss.detach() if start_loss is None else start_loss
             noise = self._step(noise.detach(), gradient / loss_scale, ball)
-        assert start_loss is not None  # K >= 1
         if self.start == "warm":
             self._remember(noise, ball, keys)
         return Response(noise, start_loss, ball, gradients=self.steps * at.shape[0])
+
+    def _respond_in_part(
+        self,
+        objective: Objective,
+        at: Tensor,
+        mask: Tensor | None,
+        keys: Sequence[int] | Tensor | None,
+        loss_scale: float,
+    ) -> Response:
+        """The first samples ascend as if they were alone."""
+        chosen = math.ceil(self.share * at.shape[0])
+        whole = copy.copy(self)  # which shares the memory
+        whole.share = 1.0
+        part = whole.respond(
+            objective, at[:chosen], None if mask is None else mask[:chosen], None if keys is None else keys[:chosen], loss_scale
+        )
+        noise = torch.zeros_like(at, dtype=part.noise.dtype)
+        noise[:chosen] = part.noise
+        ball = Ball.around(at, self.radius, self.norm, relative=self.relative, mask=mask)
+        return Response(noise, None, ball, part.gradients)
 
     @torch.no_grad()
     def _step(self, noise: Tensor, gradient: Tensor, ball: Ball) -> Tensor:

@@ -29,7 +29,8 @@ class RoundReport:
     Attributes:
         follower_moved: whether the noise was there.
         loss: the loss the leader descends.
-        loss_rise: objective(y_K) - objective(y_0), what the ascent gained; None in a plain round.
+        loss_rise: objective(y_K) - objective(y_0), what the ascent gained; None in a plain round and where `Response` has no
+            objective(y_0).
         radius: mean radius omega_i over the samples; None in a plain round.
         noise_norm: mean ||y_i||; None in a plain round.
         still: share of samples whose noise is zero (no usable gradient); None in a plain round.
@@ -59,6 +60,7 @@ class Game:
         adversary: Adversary | None = None,
         *,
         delay: int = 0,
+        every: int = 1,
         adversarial_weight: float | None = None,
     ) -> None:
         """Set up the game.
@@ -67,13 +69,16 @@ class Game:
             leader: any torch optimizer over the weights x.
             adversary: the follower; None: the leader plays alone for ever.
             delay: t_s >= 0, the first round the follower takes part in, counted from 0.
+            every: n >= 1; from t_s on the follower takes part in every n-th round, the others are plain.
             adversarial_weight: None: the leader descends f(x, y_K) alone. lambda > 0: f(x, 0) + lambda f(x, y_K).
 
         Raises:
-            ValueError: delay or adversarial_weight out of range.
+            ValueError: delay, every or adversarial_weight out of range.
         """
         if isinstance(delay, bool) or not isinstance(delay, int) or delay < 0:
             raise ValueError(f"the delay t_s must be a whole number of rounds >= 0, got {delay!r}")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a whole number of rounds >= 1, got {every!r}; for never play without a follower")
         if adversarial_weight is not None and not 0 < adversarial_weight < float("inf"):
             raise ValueError(
                 f"adversarial_weight must be positive and finite, got {adversarial_weight}; for none play without a follower"
@@ -81,6 +86,7 @@ class Game:
         self.leader = leader
         self.adversary = adversary
         self.delay = delay
+        self.every = every
         self.adversarial_weight = adversarial_weight
         self.rounds = 0
         self.gradient_evaluations = 0
@@ -89,7 +95,7 @@ class Game:
     @property
     def follower_moves(self) -> bool:
         """Whether the follower takes part in the present round."""
-        return self.adversary is not None and self.rounds >= self.delay
+        return self.adversary is not None and self.rounds >= self.delay and (self.rounds - self.delay) % self.every == 0
 
     def loss(
         self,
@@ -110,7 +116,7 @@ class Game:
             at: the points the noise is added to, [B, ...]; they say how many samples there are and how big noise may be.
             mask: which entries of `at` exist, see `Ball.around`.
             keys: one integer a sample, for a warm start.
-            ascent_objective: the follower's view of the same objective, if it must differ (outside DDP's wrapper).
+            ascent_objective: the follower's view of the same objective, if it must differ (outside DDP's wrapper; cheaper).
             loss_scale: see `Adversary.respond`.
 
         Raises:
@@ -131,11 +137,11 @@ class Game:
             if self.adversarial_weight is not None:
                 loss = objective(None) + self.adversarial_weight * adversarial
                 self.gradient_evaluations += samples
-            sizes = response.ball.sizes(response.noise)
+            sizes = response.ball.sizes(response.noise.detach())
             self.report = RoundReport(
                 follower_moved=True,
                 loss=loss.detach(),
-                loss_rise=adversarial.detach() - response.start_loss,
+                loss_rise=None if response.start_loss is None else adversarial.detach() - response.start_loss,
                 radius=response.ball.radius.mean(),
                 noise_norm=sizes.mean(),
                 still=(sizes == 0).to(sizes.dtype).mean(),
@@ -150,6 +156,8 @@ class Game:
         at: Tensor,
         mask: Tensor | None = None,
         keys: Sequence[int] | Tensor | None = None,
+        *,
+        ascent_objective: Objective | None = None,
     ) -> Tensor:
         """Play one round: the follower's answer if it is its time, then the leader's step.
 
@@ -159,7 +167,7 @@ class Game:
             NonFiniteLoss: the loss or a gradient is NaN or infinite; the weights have not been moved.
         """
         self.leader.zero_grad()  # before the forward passes, so that old gradients take no memory beside them
-        loss = self.loss(objective, at, mask, keys)
+        loss = self.loss(objective, at, mask, keys, ascent_objective=ascent_objective)
         loss.backward()
         check_gradients(self.leader, self.rounds)
         self.leader.step()

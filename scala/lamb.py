@@ -443,8 +443,9 @@ def _step_fused(layer: _Layer, group: dict[str, Any], dialect: Dialect, scratch:
 
     squares = torch.zeros(2, dtype=torch.float64)
     for px, raw, pm, pd, *pv in pieces:
-        unclipped = layer.clip is None or layer.clip == 1
-        pg = raw if unclipped else torch.div(raw, layer.clip, out=scratch.like("grad", raw))
+        pg = raw
+        if layer.clip is not None and layer.clip != 1:
+            pg = torch.div(raw, layer.clip, out=scratch.like("grad", raw))
         if not dialect.second_moment:
             pm.lerp_(pg, 1 - group["betas"][0])
         else:
@@ -475,8 +476,12 @@ def _adamw(
     # Without bias correction t is infinite: then beta^t is zero.
     steps = [torch.tensor(float(step) if dialect.bias_correction else math.inf)]
     beta1, beta2 = group["betas"]
+    x, grad, m, v = ([t] for t in tensors)
     torch._fused_adamw_(
-        *([t] for t in tensors),
+        x,
+        grad,
+        m,
+        v,
         [],
         steps,
         lr=lr,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -15,14 +16,17 @@ from typing import Any, cast, get_args
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from scala.adversary import Adversary, Direction, Start
+from scala.ascent_view import AscentView
 from scala.balls import Norm
 from scala.embedding_noise import EmbeddingNoise
 from scala.game import Game, check_gradients
 from scala.lamb import DIALECTS, Lamb, parameter_groups
+from scala.length_sorted import LengthSorted
 
 SAMPLE_KEY = "idx"
 """The column that names a sample, needed by a warm start; GLUE has it."""
@@ -36,6 +40,10 @@ class ScalaConfig(TrainingArguments):
     global_batch_size: int | None = field(
         default=None,
         metadata={"help": "Samples per leader's step over all processes; sets gradient_accumulation_steps. None: leave it."},
+    )
+    sort_by_length: bool = field(
+        default=True,
+        metadata={"help": "Make a large batch's micro-batches of samples of like length: the same gradient, less padding."},
     )
     leader: str = field(
         default="lamb", metadata={"help": "'lamb', or 'optim': the optimizer that --optim names.", "choices": ["lamb", "optim"]}
@@ -75,6 +83,18 @@ class ScalaConfig(TrainingArguments):
         default=None, metadata={"help": "None: descend the adversarial loss alone; lambda: clean + lambda * adversarial."}
     )
     same_dropout: bool = field(default=True, metadata={"help": "Follower and leader see the same dropout masks."})
+    noise_every: int = field(default=1, metadata={"help": "From t_s on the follower takes part in every n-th step."})
+    noise_share: float = field(default=1.0, metadata={"help": "Share of each micro-batch's samples that get noise."})
+    noise_one_pass: bool = field(
+        default=False,
+        metadata={"help": "No pass for the ascent: the leader's pass moves the noise for the next visit; needs a warm start."},
+    )
+    ascent_dropout: bool = field(default=True, metadata={"help": "The follower's passes have dropout."})
+    ascent_bf16: bool = field(default=False, metadata={"help": "The follower's passes run under bfloat16 autocast."})
+    ascent_layers: int | None = field(
+        default=None,
+        metadata={"help": "Top encoder layers that the follower's gradient goes through; None: all."},
+    )
 
     def __post_init__(self) -> None:
         """Check the options at once, rather than at the first noisy step."""
@@ -89,6 +109,9 @@ class ScalaConfig(TrainingArguments):
         if self.noise_delay < 0 or (self.noise_delay >= 1 and self.noise_delay != int(self.noise_delay)):
             raise ValueError(f"noise_delay must be a fraction in [0, 1) or a whole number of steps, got {self.noise_delay}")
         self.adversary()
+        self.ascent_view()
+        if self.noise_every < 1:
+            raise ValueError(f"noise_every must be a whole number of steps >= 1, got {self.noise_every}")
         if self.global_batch_size is not None:
             per_pass = self.per_device_train_batch_size * self.world_size
             if self.global_batch_size < 1 or self.global_batch_size % per_pass:
@@ -112,7 +135,13 @@ class ScalaConfig(TrainingArguments):
             direction=self.noise_direction,  # type: ignore[arg-type]
             regularizer=self.noise_regularizer,
             same_dropout=self.same_dropout,
+            share=self.noise_share,
+            one_pass=self.noise_one_pass,
         )
+
+    def ascent_view(self) -> AscentView:
+        """How the follower sees the model."""
+        return AscentView(self.ascent_dropout, self.ascent_bf16, self.ascent_layers)
 
     def delay_steps(self, total: int) -> int:
         """t_s in steps, of `total` steps."""
@@ -179,15 +208,51 @@ class ScalaTrainer(Trainer):
             self.optimizer,
             self.args.adversary(),
             delay=self.args.delay_steps(num_training_steps),
+            every=self.args.noise_every,
             adversarial_weight=self.args.adversarial_weight,
         )
         return scheduler
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        data: Any = self.train_dataset if train_dataset is None else train_dataset
+        several = self.args.world_size * self.args.gradient_accumulation_steps
+        other = getattr(self.args, "train_sampling_strategy", "random") != "random"  # the first 5.x versions have no other
+        if several == 1 or other or not self.args.sort_by_length or not hasattr(data, "__len__") or "input_ids" not in data[0]:
+            return super()._get_train_sampler(train_dataset)
+        ids = data["input_ids"] if hasattr(data, "column_names") else (sample["input_ids"] for sample in data)
+        micro_batch = self.args.per_device_train_batch_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthSorted([len(i) for i in ids], micro_batch * several, micro_batch, seed)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Tensor]:
         """The micro-batches of one leader's step, and the number of samples in them over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         samples = torch.tensor(sum(len(batch["input_ids"]) for batch in batches), device=device)
         return batches, self.accelerator.reduce(samples, "sum")
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As the Trainer's, but the word embeddings' gradient costs what its few rows cost, not what the whole matrix does."""
+        with self._rows_of_gradient():
+            return super().training_step(*args, **kwargs)
+
+    @contextmanager
+    def _rows_of_gradient(self) -> Iterator[None]:
+        """Add only the rows that a micro-batch touches to the large batch's dense gradient of the embedding matrix.
+
+        By itself torch fills a dense gradient with zeros for every micro-batch and adds it to the sum.
+        """
+        layer = self.injection.layer
+        adds_up = self.args.gradient_accumulation_steps > 1 and self.args.world_size == 1  # DDP's buckets are dense
+        if not (adds_up and type(layer) is nn.Embedding and layer.weight.requires_grad and not layer.scale_grad_by_freq):
+            yield
+            return
+        if layer.weight.grad is None:
+            layer.weight.grad = torch.zeros_like(layer.weight)
+        before, layer.sparse = layer.sparse, True
+        try:
+            yield
+        finally:
+            layer.sparse = before
 
     def compute_loss(
         self,
@@ -207,8 +272,15 @@ class ScalaTrainer(Trainer):
         plain_loss = super().compute_loss
 
         def objective(noise: Tensor | None, module: nn.Module = model) -> Tensor:
+            # A follower that moves a share of the samples asks for the loss of those alone.
+            rows = inputs if noise is None else {name: value[: len(noise)] for name, value in inputs.items()}
             with self.injection.added(noise):
-                return cast(Tensor, plain_loss(module, dict(inputs)))
+                return cast(Tensor, plain_loss(module, dict(rows)))
+
+        def ascent_objective(noise: Tensor | None) -> Tensor:
+            # On the unwrapped model: DDP's forward prepares its reducer for a backward pass that the ascent never makes.
+            with self.args.ascent_view().of(self.model):
+                return objective(noise, self.model)
 
         ids = inputs["input_ids"]
         scaler = self.accelerator.scaler
@@ -217,8 +289,7 @@ class ScalaTrainer(Trainer):
             at=self.injection.embeddings(ids) if self.game.follower_moves else ids,  # a plain round only counts samples
             mask=inputs.get("attention_mask"),
             keys=keys,
-            # DDP's forward prepares its reducer for a backward pass that the ascent never makes.
-            ascent_objective=lambda noise: objective(noise, self.model),
+            ascent_objective=ascent_objective,
             loss_scale=1.0 if scaler is None else scaler.get_scale(),
         )
         if num_items_in_batch is not None:

@@ -27,27 +27,37 @@ class Timing:
     seconds: Spread
     ratio: Spread
 
+    def over(self, parts: int) -> Timing:
+        """Of one of as many equal parts."""
+        seconds, ratio = (Spread(s.median / parts, s.least / parts, s.greatest / parts) for s in (self.seconds, self.ratio))
+        return Timing(self.first / parts, seconds, ratio)
 
-def interleaved(actions: Mapping[str, Action], reference: str, pairs: int) -> dict[str, Timing]:
+
+def interleaved(
+    actions: Mapping[str, Action], reference: str, pairs: int, device: str = "cpu", calls: int = 1
+) -> dict[str, Timing]:
     """Time every action against the reference.
 
     Args:
-        actions: what is timed, by name; each is called 1 + pairs times, the reference more often.
+        actions: what is timed, by name; each is called 1 + pairs * calls times, the reference more often.
         reference: the name of the one that the others are divided by; its own ratio is of two neighbouring calls of itself,
             which says how quiet the machine is.
         pairs: pairs of each; who is first alternates.
+        device: where they run; a time ends when the device has done all of it.
+        calls: in a row for one measurement, whose time is divided by them. More than one lets the host run ahead of the device
+            as it does in training.
 
     Returns:
-        A timing for each action.
+        A timing for each action, seconds a call.
     """
-    first = {name: _seconds(action) for name, action in actions.items()}
+    first = {name: seconds_of(action, device) for name, action in actions.items()}
     pairs_of: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
     for number in range(pairs):
         for name, action in actions.items():
             if number % 2:
-                own, other = _seconds(action), _seconds(actions[reference])
+                own, other = seconds_of(action, device, calls), seconds_of(actions[reference], device, calls)
             else:
-                other, own = _seconds(actions[reference]), _seconds(action)
+                other, own = seconds_of(actions[reference], device, calls), seconds_of(action, device, calls)
             pairs_of[name].append((own, other))
     return {
         name: Timing(first[name], Spread.of([own for own, _ in timed]), Spread.of([own / other for own, other in timed]))
@@ -55,24 +65,17 @@ def interleaved(actions: Mapping[str, Action], reference: str, pairs: int) -> di
     }
 
 
-def memory_bandwidth(megabytes: int = 256, repeats: int = 10) -> float:
-    """Bytes per second, the greatest that was seen, of torch's in-place add (reads two, writes one) and copy of big tensors."""
-    a, b = (torch.zeros(megabytes * 2**18) for _ in range(2))
-    rates = []
-    for _ in range(repeats):
-        rates.append(3 * a.nbytes / _seconds(lambda: a.add_(b)))
-        rates.append(2 * a.nbytes / _seconds(lambda: a.copy_(b)))
-    return max(rates)
-
-
-def peak_flops(size: int = 2048, repeats: int = 10) -> float:
-    """Floating-point operations per second, the greatest that was seen, of torch's product of two big fp32 matrices."""
-    a = torch.ones(size, size)
-    out = torch.empty_like(a)
-    return max(2 * size**3 / _seconds(lambda: torch.mm(a, a, out=out)) for _ in range(repeats))
-
-
-def _seconds(action: Action) -> float:
+def seconds_of(action: Action, device: str = "cpu", calls: int = 1) -> float:
+    """Seconds a call, from an idle device to an idle device."""
+    wait_for(device)
     start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+    for _ in range(calls):
+        action()
+    wait_for(device)
+    return (time.perf_counter() - start) / calls
+
+
+def wait_for(device: str) -> None:
+    """Until the device has done everything that it was given."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

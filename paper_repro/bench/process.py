@@ -1,6 +1,6 @@
 """What needs a fresh process to be measured: the peak memory of a step, and the time that importing the package takes.
 
-`python -m paper_repro.bench_process ENCODER BATCH LENGTH STEP THREADS` prints the bytes that a few such steps need at
+`python -m paper_repro.bench.process ENCODER BATCH LENGTH STEP THREADS` prints the bytes that a few such steps need at
 their peak beyond the model's.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from convergence.benchmark import Spread
-from paper_repro.bench_round import bench_of, classifier
+from paper_repro.bench.round import bench_of, classifier
 
 _IMPORT = "import time, torch; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 
@@ -23,7 +23,7 @@ _IMPORT = "import time, torch; start = time.perf_counter(); import {}; print(tim
 def peak_memory(encoder: str, batch: int, length: int, step: str) -> int:
     """Bytes at the peak of three steps in this process beyond those at the peak before, when only the model was there."""
     bench = bench_of(classifier(encoder), batch, length)
-    action = bench.steps()[step][1]
+    action = bench.steps()[step].play
     before = _peak()
     for _ in range(3):
         action()
@@ -33,7 +33,7 @@ def peak_memory(encoder: str, batch: int, length: int, step: str) -> int:
 def compare_memory(encoder: str, batch: int, length: int, steps: tuple[str, str], repeats: int) -> dict[str, Any]:
     """Peak memory of two steps, a fresh process for each measurement; names, bytes and the ratios second / first."""
     threads = str(torch.get_num_threads())
-    command = [sys.executable, "-m", "paper_repro.bench_process", encoder, str(batch), str(length)]
+    command = [sys.executable, "-m", "paper_repro.bench.process", encoder, str(batch), str(length)]
     seen = [[int(_output([*command, step, threads])) for step in steps] for _ in range(repeats)]
     first, second = ([pair[i] for pair in seen] for i in range(2))
     return {
@@ -49,7 +49,7 @@ def import_time(module: str, repeats: int = 5) -> dict[str, Any]:
 
 
 def _output(command: list[str]) -> str:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
 
 

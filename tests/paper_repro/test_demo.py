@@ -52,7 +52,7 @@ def without_times(path):
     found = json.loads(path.read_text())
     del found["provenance"], found["cost"]["train_seconds"]
     for entry in found["curve"] + found["training_log"]:
-        for key in [k for k in entry if k == "train_seconds" or k.endswith(("runtime", "per_second"))]:
+        for key in [k for k in entry if k.endswith(("_seconds", "runtime", "per_second"))]:
             del entry[key]
     return found
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from paper_repro.experiment import Run, load_experiment
@@ -55,6 +57,24 @@ def test_identity_depends_on_every_setting():
     assert Run(**base).identity == Run(**base).identity
 
 
+def test_settings_that_came_later_do_not_change_the_names_of_earlier_runs():
+    run = Run(task="mrpc", model="minilm-l6", method="lamb", seed=1, batch_size=512, learning_rate=2e-3,
+              options=(("noise", "none"),))  # fmt: skip
+    assert run.identity == "mrpc-lamb-s1-79c8941950"  # computed before there was a dropout
+    assert "dropout" not in run.settings()
+    assert Run(task="t", model="m", method="x", seed=0, batch_size=32, dropout=0.0).settings()["dropout"] == 0.0
+
+
+def test_a_run_comes_back_from_its_settings():
+    run = Run(
+        task="t", model="m", method="x", seed=3, batch_size=32, dropout=0.2, options=(("noise", "none"), ("rival", "none"))
+    )
+    assert Run.of_settings(json.loads(json.dumps(run.settings()))) == run
+    for bad in ({}, {"options": []}, {**run.settings(), "colour": "red"}):
+        with pytest.raises(ValueError, match="not the settings of a run"):
+            Run.of_settings(bad)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -66,6 +86,10 @@ def test_identity_depends_on_every_setting():
         (("batch_size = 32", ""), "batch_size"),
         (("[1e-3, 2e-3]", "0.0"), "learning_rate must be positive"),
         (("epochs = 2", "held_out = 1.5"), r"held_out must lie in \[0, 1\)"),
+        (("epochs = 2", "dropout = 1.0"), r"dropout must lie in \[0, 1\)"),
+        (("noise_radius = 0.05", "rival = 'loud'"), r"\[methods.scala\]: unknown rival 'loud'; choose one of none, gaussian"),
+        (("noise_radius = 0.05", "rival = 'sam'\nnoise_radius = 0.03"), "rival = 'sam' does not read noise_radius"),
+        (("noise_radius = 0.05", "sam_rho = 0.05"), "rival = 'none' does not read sam_rho"),
         (("epochs = 2", "epochs = "), "cannot be read as TOML"),
         (("methods", "ways"), r"no \[methods\.<name>\] table"),
     ],

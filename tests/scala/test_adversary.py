@@ -166,3 +166,61 @@ def test_loss_scale_changes_nothing_but_the_range():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         Adversary(**arguments)
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.5, 3), (0.34, 2), (0.01, 1), (1.0, 5)])
+def test_a_share_of_the_samples_ascends_as_if_alone(share, chosen):
+    at, centre = torch.randn(2, 5, 3, dtype=torch.float64)
+    mask = torch.tensor([1, 1, 0, 1, 1])
+    seen = []
+
+    def objective(noise):
+        seen.append(len(noise))
+        return concave(centre[: len(noise)])(noise) / len(noise)
+
+    response = Adversary(0.1, share=share, relative=True).respond(objective, at, mask)
+    assert seen == [chosen]
+    assert response.gradients == chosen
+    assert (response.noise[chosen:] == 0).all()
+    alone = Adversary(0.1, relative=True).respond(objective, at[:chosen], mask[:chosen])
+    assert torch.equal(response.noise[:chosen], alone.noise)
+    assert response.ball.radius.shape == (5,)
+    assert (response.start_loss is None) == (share < 1)
+
+
+def test_a_share_remembers_only_those_that_ascended():
+    adversary = Adversary(1.0, start="warm", share=0.5)
+    adversary.respond(lambda noise: noise.sum(), torch.zeros(4, 3), keys=[7, 8, 9, 10])
+    assert set(adversary.memory) == {7, 8}
+
+
+def test_one_pass_plays_the_last_visits_noise_and_learns_from_the_leaders_pass():
+    """Each visit equals the warm start's ascent step at the noise of the visit before, one visit late."""
+    at, centre = torch.randn(2, 4, 3, dtype=torch.float64)
+    lazy = Adversary(1.0, 0.3, start="warm", one_pass=True, reduction="sum")
+    eager = Adversary(1.0, 0.3, start="warm", reduction="sum")
+    expected = torch.zeros_like(at)
+    for visit in range(4):
+        response = lazy.respond(concave(centre), at, keys=range(4))
+        torch.testing.assert_close(response.noise.detach(), expected, rtol=1e-12, atol=1e-14)
+        assert (response.gradients, response.start_loss) == (0, None)
+        weight = torch.tensor(2.0, requires_grad=True, dtype=torch.float64)
+        (0.1 * weight * concave(centre)(response.noise)).backward()  # the leader's own scaling does not matter
+        torch.testing.assert_close(weight.grad, 0.1 * concave(centre)(expected))
+        expected = eager.respond(concave(centre), at, keys=range(4)).noise
+        assert (expected != 0).all(), visit
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"start": "zero"}, {"steps": 2}, {"direction": "raw", "step_size": 0.1}, {"regularizer": 1.0}, {"share": 0.5}],
+)
+def test_one_pass_refuses_what_needs_a_pass_of_its_own(options):
+    with pytest.raises(ValueError, match="one_pass needs"):
+        Adversary(1.0, one_pass=True, **{"start": "warm"} | options)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan")])
+def test_bad_share(share):
+    with pytest.raises(ValueError, match="share must lie"):
+        Adversary(1.0, share=share)

@@ -108,6 +108,23 @@ def test_no_noise_before_the_delay_and_noise_from_it_on():
     assert game.rounds == 4
 
 
+def test_the_follower_takes_part_in_every_nth_round_from_the_delay_on():
+    x = nn.Parameter(torch.ones(1, 2))
+    game = Game(torch.optim.SGD([x], 0.01), Adversary(0.1), delay=2, every=3)
+    moved = []
+    for _ in range(9):
+        game.round(square(x), torch.zeros(1, 2))
+        moved.append(game.report.follower_moved)
+    assert [t for t, there in enumerate(moved) if there] == [2, 5, 8]
+    assert game.gradient_evaluations == 9 + 3
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.0, True])
+def test_bad_every(every):
+    with pytest.raises(ValueError, match="every must be"):
+        Game(torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1), every=every)
+
+
 def test_clean_loss_beside_the_adversarial_one():
     """d/dx [ x^2 + lambda (x + y)^2 ] at x = 1, y = +0.5 is 2 + 3 lambda."""
     x = nn.Parameter(torch.ones(1, 1))

@@ -209,6 +209,53 @@ def test_the_two_groups_decay_as_named(tmp_path):
     assert all("bias" in name or "LayerNorm" in name for name in undecayed["param_names"])
 
 
+CHEAPER = [
+    {"noise_share": 0.5},
+    {"noise_every": 2},
+    {"noise_start": "warm", "noise_one_pass": True, "remove_unused_columns": True},
+    {"ascent_dropout": False},
+    {"ascent_bf16": True},
+    {"ascent_layers": 1},
+]
+
+
+@pytest.mark.parametrize("options", CHEAPER, ids=lambda options: next(reversed(options)))
+def test_cheaper_ascents_play_with_accumulation_and_ragged_batches(tmp_path, options):
+    trainer = trained(tmp_path, tiny_data(22), per_device_train_batch_size=4, global_batch_size=8, noise_delay=0.0, **options)
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    samples = {"noise_share": 22 + 11, "noise_every": 22 + 14, "noise_one_pass": 22}  # micro-batches of 4, the last of 2
+    expected = samples.get(next(name for name in options if name != "noise_start"), 44)
+    assert steps[2]["gradient_evaluations"] == expected  # one epoch
+    assert max(entry.get("noise_norm", 0.0) for entry in steps) > 0
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("options", [{"noise_share": 0.0}, {"noise_every": 0}, {"ascent_layers": -1}, {"noise_one_pass": True}])
+def test_bad_options_of_a_cheaper_ascent_are_refused_at_once(tmp_path, options):
+    with pytest.raises(ValueError, match="|".join(["share", "every", "layers", "one_pass"])):
+        config(tmp_path, **options)
+
+
+def test_sorting_by_length_needs_less_padding_for_the_same_weights(tmp_path):
+    found, tokens = [], []
+    for wanted in (True, False):
+        seen = []
+
+        def counted(rows, seen=seen):
+            batch = collate(rows)
+            seen.append(batch["input_ids"].numel())
+            return batch
+
+        model = tiny_model(dropout=0.0).double()
+        options = config(tmp_path, sort_by_length=wanted, global_batch_size=16, per_device_train_batch_size=2)
+        trainer = ScalaTrainer(model, options, train_dataset=tiny_data(45), data_collator=counted)
+        trainer.train()
+        found.append(weights(model))
+        tokens.append(sum(seen))
+    assert difference(*found) < 1e-10
+    assert tokens[0] < 0.9 * tokens[1]
+
+
 # --- distributed -----------------------------------------------------------------------------------------------------------
 
 

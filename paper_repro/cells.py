@@ -1,0 +1,156 @@
+"""What an experiment plans and what is there of it: a cell a task, method and setting; scores and differences of cells."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paper_repro.experiment import Run
+from paper_repro.paired import Estimate, average, bootstrap_interval, estimate
+from paper_repro.store import diverged_path, with_results
+from paper_repro.target import Reached, reach
+from paper_repro.tuning import TUNING, load_tuned, measured, read_toml
+
+_PLACEHOLDER = 1.23456789e-7  # in place of a tuned value that nobody has measured: no run has it, so its cells read "not run"
+_MOST_SEEDS = 20
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method and setting on one task.
+
+    Attributes:
+        method: its name.
+        settings: the settings that its experiment varies within the method.
+        batch_size: samples per leader's step.
+        results: by seed.
+        diverged: how many seeds diverged.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    batch_size: int
+    results: Mapping[int, dict[str, Any]]
+    diverged: int
+
+    @property
+    def name(self) -> str:
+        """The method, and what is special about it."""
+        return " ".join([self.method, *(f"{key} {value}" for key, value in self.settings.items())])
+
+
+Cells = dict[str, dict[str, Cell]]
+"""task -> name of the method and setting -> cell; every task has the same rows unless they are tuned ones."""
+
+
+def planned(experiment: Path, tuning: Path = TUNING) -> dict[str, list[Run]]:
+    """The runs an experiment plans, by task; where tuning is missing, runs that no result belongs to."""
+    best = measured(tuning)
+
+    def known(model: str, task: str, method: str, key: str) -> float:
+        try:
+            return best(model, task, method, key)
+        except ValueError:
+            return _PLACEHOLDER
+
+    return {task: load_tuned(experiment, task, known) for task in read_toml(experiment).get("tasks", {})}
+
+
+def gather(by_task: Mapping[str, Sequence[Run]], folder: Path) -> Cells:
+    """Find the results of planned runs, whatever their seeds.
+
+    Args:
+        by_task: the planned runs; seeds beyond the planned ones are found too, below 20.
+        folder: results, see `paper_repro.store`.
+    """
+    cells: Cells = {}
+    for task, runs in by_task.items():
+        cells[task] = {}
+        varied = _varied(runs)
+        for run in dict.fromkeys(dataclasses.replace(run, seed=0) for run in runs):
+            seeds = [dataclasses.replace(run, seed=seed) for seed in range(_MOST_SEEDS)]
+            flat = {**run.settings(), **dict(run.options)}
+            cell = Cell(
+                method=run.method,
+                settings={key: flat.get(key) for key in varied[run.method]},
+                batch_size=run.batch_size,
+                results={one.seed: result for one, result in with_results(seeds, folder)},
+                diverged=sum(diverged_path(one, folder).exists() for one in seeds),
+            )
+            cells[task][cell.name] = cell
+    return cells
+
+
+def _varied(runs: Sequence[Run]) -> dict[str, list[str]]:
+    values: dict[str, dict[str, set[str]]] = {}
+    for run in runs:
+        for key, value in {**run.settings(), **dict(run.options)}.items():
+            if key not in ("seed", "options", "method"):
+                values.setdefault(run.method, {}).setdefault(key, set()).add(repr(value))
+    return {method: [key for key, seen in keys.items() if len(seen) > 1] for method, keys in values.items()}
+
+
+def predictions(cell: Cell, seeds: Sequence[int]) -> np.ndarray:
+    """[seeds, examples]."""
+    return np.asarray([cell.results[seed]["predictions"] for seed in seeds], dtype=float)
+
+
+def of_cell(cell: Cell, against: Cell | None = None) -> Estimate | None:
+    """The cell's score, or its paired difference over the common seeds; None if there is no seed."""
+    seeds = sorted(cell.results if against is None else cell.results.keys() & against.results.keys())
+    if not seeds:
+        return None
+    one = cell.results[seeds[0]]
+    labels = np.asarray(one["labels"], dtype=float)
+    other = None if against is None else predictions(against, seeds)
+    return estimate(one["task"]["metric"], predictions(cell, seeds), labels, other)
+
+
+def differences(cells: Cells, reference: str) -> dict[str, dict[str, Estimate | None]]:
+    """name -> task (and "average", over all tasks or none) -> paired difference to the reference."""
+    table: dict[str, dict[str, Estimate | None]] = {}
+    for name in rows_of(cells):
+        if name == reference:
+            continue
+        found: dict[str, Estimate | None] = {}
+        for task, column in cells.items():
+            there = name in column and reference in column
+            found[task] = of_cell(column[name], column[reference]) if there else None
+        known = [e for e in found.values() if e is not None]
+        table[name] = {**found, "average": average(known) if len(known) == len(cells) else None}
+    return table
+
+
+def rows_of(cells: Cells) -> list[str]:
+    """The names of methods and settings, in the experiment's order."""
+    return list(dict.fromkeys(name for column in cells.values() for name in column))
+
+
+def metric_of(column: dict[str, Cell]) -> str:
+    """The headline metric of a task, as words."""
+    known = [result["task"]["metric"] for cell in column.values() for result in cell.results.values()]
+    return known[0].replace("_", " ") if known else "no result"
+
+
+def reached(column: dict[str, Cell], cell: Cell, baseline: str, lower_end: bool) -> Reached | None:
+    """The cell's way to the baseline's score over the common seeds; None if there is none."""
+    base = column.get(baseline)
+    seeds = sorted(cell.results.keys() & base.results.keys()) if base else []
+    if base is None or not seeds:
+        return None
+    margin = 0.0
+    if lower_end:
+        one = base.results[seeds[0]]
+        low, _ = bootstrap_interval(one["task"]["metric"], predictions(base, seeds), np.asarray(one["labels"], dtype=float))
+        margin = max(0.0, float(np.mean([base.results[seed]["score"] for seed in seeds])) - low)
+    return reach([cell.results[seed] for seed in seeds], [base.results[seed] for seed in seeds], margin)
+
+
+def hardware(*cells: Cell) -> set[str]:
+    """What the cells' runs were made on: seconds compare on one device only."""
+    return {result["provenance"]["hardware"] for cell in cells for result in cell.results.values()}

@@ -1,0 +1,142 @@
+"""Figures of the reproduction: score against cost, score against a setting."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from paper_repro.cells import Cell, Cells, metric_of, of_cell, rows_of
+from paper_repro.target import COSTS, score_key
+
+# Okabe and Ito's palette, told apart without red or green, and two of Tol's.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
+
+
+def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
+    """Mean score against each cost, a row a task; the baseline's final score dashed. Returns whether there was anything."""
+    shown = {task: column for task, column in cells.items() if any(cell.results for cell in column.values())}
+    if not shown:
+        return False
+    figure, grid = plt.subplots(
+        len(shown), len(COSTS), figsize=(12, 3.2 * len(shown) + 0.6), sharey="row", squeeze=False, layout="constrained"
+    )
+    colours = dict(zip(rows_of(cells), _COLOURS * 9, strict=False))
+    for axes, (task, column) in zip(grid, shown.items(), strict=True):
+        for cell in column.values():
+            if not cell.results:
+                continue
+            curves = [result["curve"] for result in cell.results.values()]
+            name = score_key(next(iter(cell.results.values())))
+            scores = 100 * np.array([[point[name] for point in curve] for curve in curves])
+            for axis, key in zip(axes, COSTS, strict=True):
+                cost = np.mean([[point[key] for point in curve] for curve in curves], axis=0)
+                axis.fill_between(cost, scores.min(axis=0), scores.max(axis=0), color=colours[cell.name], alpha=0.15, lw=0)
+                axis.plot(cost, scores.mean(axis=0), "o-", ms=3, lw=1.3, color=colours[cell.name], label=cell.name)
+        if baseline in column and column[baseline].results:
+            target = 100 * np.mean([result["score"] for result in column[baseline].results.values()])
+            for axis in axes:
+                axis.axhline(target, ls="--", lw=1, color="0.35", zorder=0)
+        axes[0].set_ylabel(f"{task}: {metric_of(column)} x 100")
+    for axis in grid.flat:
+        axis.grid(alpha=0.25)
+        axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    for axis, name in zip(grid[-1], COSTS.values(), strict=True):
+        axis.set_xlabel(f"{name} (log scale)")
+    handles = {label: handle for axis in grid.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), fontsize=9)
+    figure.suptitle(
+        f"{title}: mean over seeds, from the least to the greatest; dashed: the baseline's final score", fontsize=11
+    )
+    _save(figure, path)
+    return True
+
+
+def draw_sweep(cells: Cells, path: Path, title: str) -> bool:
+    """Score against the varied setting, a panel a task; what is not varied is a line across. Returns whether it drew.
+
+    Methods whose names differ by a final number only (lamb-512, lamb-1024) are one line over it. Without any varied setting the
+    methods themselves are the axis.
+    """
+    shown = {task: column for task, column in cells.items() if any(cell.results for cell in column.values())}
+    if not shown:
+        return False
+    figure, grid = plt.subplots(1, len(shown), figsize=(1.2 + 3.6 * len(shown), 3.6), squeeze=False, layout="constrained")
+    for axis, (task, column) in zip(grid.flat, shown.items(), strict=True):
+        axis.set_xlabel((_panel(axis, column) or path.stem.removeprefix("ablation-")).replace("_", " "))
+        axis.set_title(f"{task} ({metric_of(column)})", fontsize=10)
+        axis.grid(alpha=0.25)
+    grid[0, 0].set_ylabel("score x 100, 95% interval")
+    handles = {name: handle for axis in grid.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+    return True
+
+
+def _panel(axis: Axes, column: dict[str, Cell]) -> str:
+    """Draw one task; returns the name of the varied setting, empty if there is none."""
+    series: dict[str, list[tuple[Any, Cell]]] = {}
+    label = ""
+    for cell in column.values():
+        family, at = cell.method, None
+        if cell.settings:
+            label, at = next(iter(cell.settings.items()))
+        elif numbered := re.fullmatch(r"(.+)-(\d+)", cell.method):
+            family, at = numbered[1], int(numbered[2])
+        series.setdefault(family, []).append((at, cell))
+    lines = {family: points for family, points in series.items() if len(points) > 1 and all(at is not None for at, _ in points)}
+    if not lines:
+        _columns(axis, [cell for cell in column.values() if cell.results])
+        return label
+    values = list(dict.fromkeys(at for points in lines.values() for at, _ in points))
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    ordered = sorted(values) if numeric else values
+    for colour, (family, points) in zip(_COLOURS, series.items(), strict=False):
+        done = [(at, cell) for at, cell in points if cell.results]
+        if not done:
+            continue
+        if family not in lines:
+            mean, low, high = _ends(done[0][1])
+            axis.axhline(mean, color=colour, ls="--", lw=1.2, label=done[0][1].name)
+            axis.axhspan(low, high, color=colour, alpha=0.08, lw=0)
+            continue
+        done.sort(key=lambda pair: ordered.index(pair[0]))
+        shift = 0.06 * (list(lines).index(family) - (len(lines) - 1) / 2)  # so that intervals lie side by side
+        x = [ordered.index(at) + shift for at, _ in done]
+        ends = np.array([_ends(cell) for _, cell in done])
+        errors = np.abs(ends[:, 1:].T - ends[:, 0])
+        axis.errorbar(x, ends[:, 0], errors, fmt="o-", ms=4, lw=1.3, capsize=2, color=colour, label=family)
+    names = [f"{value:g}" if numeric else str(value) for value in ordered]
+    axis.set_xticks(range(len(ordered)), names, rotation=35 if len(names) > 6 else 0)
+    return label
+
+
+def _columns(axis: Axes, cells: Sequence[Cell]) -> None:
+    for x, cell in enumerate(cells):
+        mean, low, high = _ends(cell)
+        axis.errorbar([x], [mean], [[mean - low], [high - mean]], fmt="o", ms=5, capsize=3, color=_COLOURS[0])
+    axis.set_xticks(range(len(cells)), [cell.name for cell in cells], rotation=35, ha="right", fontsize=8)
+
+
+def _ends(cell: Cell) -> tuple[float, float, float]:
+    found = of_cell(cell)
+    assert found is not None
+    low, high = found.interval
+    return 100 * found.mean, 100 * low, 100 * high
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

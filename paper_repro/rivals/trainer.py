@@ -1,0 +1,119 @@
+"""A `ScalaTrainer` that plays a rival's game when asked to, and the options for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainingArguments
+
+from paper_repro.rivals.freelb import FreeLB
+from paper_repro.rivals.random_noise import Gaussian, Neftune
+from paper_repro.rivals.rival import Rival
+from paper_repro.rivals.sam import Sam
+from paper_repro.rivals.smart import Smart
+from scala.trainer import ScalaConfig, ScalaTrainer
+
+RIVALS: dict[str, type[Rival]] = {"gaussian": Gaussian, "neftune": Neftune, "freelb": FreeLB, "smart": Smart, "sam": Sam}
+
+_OF_THE_BATCH = {"global_batch_size", "sort_by_length"}
+
+
+@dataclass
+class RivalConfig(ScalaConfig):
+    """`ScalaConfig` plus the choice of a rival method. A rival reads some of the game's options, and refuses the others."""
+
+    rival: str = field(
+        default="none",
+        metadata={"help": "A rival in place of ScaLA's follower; 'none': the follower.", "choices": ["none", *RIVALS]},
+    )
+    neftune_alpha: float = field(default=5.0, metadata={"help": "NEFTune's alpha; the paper tried 5, 10 and 15."})
+    smart_lambda: float = field(default=1.0, metadata={"help": "SMART's lambda_s, the weight of the divergence."})
+    smart_sigma: float | None = field(
+        default=None,
+        metadata={"help": "SMART's sigma, of its random start, in the radius's units; None: the radius, as in the paper."},
+    )
+    sam_rho: float = field(default=0.05, metadata={"help": "SAM's rho, how far the weights go uphill; the paper's default."})
+
+    def __post_init__(self) -> None:
+        """Check the options at once.
+
+        Raises:
+            ValueError: an unknown rival, a number out of its range, or an option that is set and that nothing would read.
+        """
+        super().__post_init__()
+        if self.rival not in ("none", *RIVALS):
+            raise ValueError(f"unknown rival {self.rival!r}; choose one of none, {', '.join(RIVALS)}")
+        for name in ("neftune_alpha", "smart_lambda", "smart_sigma", "sam_rho"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if self.rival == "freelb" and self.noise_steps < 2:
+            raise ValueError("FreeLB needs noise_steps (its K) of 2 or more: with 1 there is no ascent, only its random start")
+        refuse_unread(self.rival, [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default])
+
+
+def refuse_unread(rival: str, options: Iterable[str]) -> None:
+    """Refuse options that are set and that nothing would read.
+
+    Args:
+        rival: a rival, or "none" for ScaLA's follower.
+        options: names of `RivalConfig` fields; those that belong neither to the follower nor to a rival are let through.
+
+    Raises:
+        ValueError: the follower or the rival does not read one of them.
+    """
+    reads = _game_options(ScalaConfig) if rival == "none" else RIVALS[rival].reads
+    for name in options:
+        if name in _game_options(RivalConfig) - reads:
+            raise ValueError(f"rival = {rival!r} does not read {name}; leave it out (it reads {', '.join(sorted(reads))})")
+
+
+def _game_options(config: type[ScalaConfig]) -> frozenset[str]:
+    """The options of the follower and its rivals: not transformers' own, not the leader's, not the batch's."""
+    own = {f.name for f in dataclasses.fields(config)} - {f.name for f in dataclasses.fields(TrainingArguments)}
+    return frozenset(name for name in own - {"rival"} - _OF_THE_BATCH if not name.startswith(("leader", "lamb_")))
+
+
+class RivalTrainer(ScalaTrainer):
+    """`ScalaTrainer` for every method: what is said there of accumulation, DDP, resuming and the guard holds for the rivals."""
+
+    args: RivalConfig
+
+    def __init__(self, model: nn.Module | None = None, args: RivalConfig | None = None, **kwargs: Any) -> None:
+        """As `ScalaTrainer`.
+
+        Raises:
+            TypeError: args is not a RivalConfig.
+        """
+        if not isinstance(args, RivalConfig):
+            raise TypeError(f"args must be a RivalConfig, got {type(args).__name__}")
+        super().__init__(model=model, args=args, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Also puts the rival's game in the place of ScaLA's."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if self.args.rival != "none":
+            rival = RIVALS[self.args.rival]
+            delay = self.game.delay if "noise_delay" in rival.reads else 0
+            self.game = rival(self.args, self.model, self.game.leader, delay)
+        return scheduler
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """One micro-batch: as many ordinary training steps as the rival has passes; gradients are exchanged in the last."""
+        game = self.game
+        if not isinstance(game, Rival):
+            return super().training_step(model, inputs, num_items_in_batch)
+        loss = torch.zeros((), device=self.args.device)
+        try:
+            for left in reversed(range(game.passes)):
+                with self.accelerator.no_sync(model) if left else nullcontext():
+                    loss = loss + super().training_step(model, inputs, num_items_in_batch)
+        finally:
+            game.settle()
+        return loss

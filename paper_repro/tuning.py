@@ -1,0 +1,144 @@
+"""Settings chosen by tuning: what a sweep on held-out training data found best takes the place of "tuned" in an experiment.
+
+    learning_rate = "tuned"                  # the best of the method of the same name, for this model and task
+    learning_rate = "tuned lamb"             # the best of the method lamb
+    learning_rate = "tuned lamb * 0.5"       # half of it (the square root of a quarter of the batch, say)
+
+The best settings come from the summaries that `paper_repro.sweep experiments/tuning.toml --summary FOLDER` writes, a file a
+model and task. Tuning that is missing or unfinished is an error, so a run never starts from a rate nobody measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from paper_repro.experiment import Run, load_experiment
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+TUNING = Path(__file__).parent / "results" / "tuning"
+
+Best = Callable[[str, str, str, str], float]
+"""best(model, task, method, key): the tuned value of a setting"""
+
+_TUNED = re.compile(r"tuned(?: (?P<method>[\w-]+))?(?: \* (?P<factor>[\d.e+-]+))?")
+
+
+def summary_file(folder: Path, experiment: Path, model: str, task: str) -> Path:
+    """Where the summary for a model and task lies: MODEL-TASK.json of tuning.toml, MODEL-TASK-X.json of tuning-X.toml."""
+    more = experiment.stem.removeprefix("tuning").lstrip("-")
+    return folder / f"{'-'.join(part for part in (Path(model).name, task, more) if part)}.json"
+
+
+def measured(folder: Path = TUNING) -> Best:
+    """The best settings of a folder of summaries.
+
+    The function returned raises ValueError, naming the command that is missing, if there is no summary, the method's grid is
+    not finished, or the setting was not tuned.
+    """
+
+    def best(model: str, task: str, method: str, key: str) -> float:
+        name = f"{Path(model).name}-{task}"
+        paths = [path for path in (folder / f"{name}.json", *sorted(folder.glob(f"{name}-*.json"))) if path.exists()]
+        command = f"python -m paper_repro.sweep {_tuner(model, task, method)} --tasks {task} --summary {folder}"
+        for path in paths:
+            try:
+                grid = json.loads(path.read_text(encoding="utf-8"))["methods"].get(method)
+            except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path} is not a sweep's summary ({error!r}); write it again: {command}") from error
+            if grid is None:
+                continue
+            if grid["finished"] < grid["of"]:
+                raise ValueError(
+                    f"tuning of {method} for {model} on {task} is not finished: "
+                    f"{grid['finished']} of {grid['of']} runs in {path}; continue: {command}"
+                )
+            if key not in (grid["best"] or {}):
+                raise ValueError(f"{path}: no best {key} of {method}: it was not in the grid, or every run diverged")
+            return grid["best"][key]
+        raise ValueError(f"{key} of {method} is to be tuned for {model} on {task}, and {folder} has nothing; first: {command}")
+
+    return best
+
+
+def _tuner(model: str, task: str, method: str) -> str:
+    """The experiment file that tunes a method, as far as the files say."""
+    for path in sorted(EXPERIMENTS.glob("tuning*.toml")):
+        content = read_toml(path)
+        of_task = content.get("tasks", {}).get(task)
+        if of_task is not None and method in content["methods"] and model in (of_task.get("model"), content.get("model")):
+            return f"paper_repro/experiments/{path.name}"
+    return "a tuning experiment"
+
+
+def load_tuned(path: str | Path, task: str, best: Best, **overrides: Any) -> list[Run]:
+    """`paper_repro.experiment.load_experiment`, with every "tuned" replaced by its measured value.
+
+    Raises:
+        ValueError: as there, and for a value that begins with "tuned" but reads as none of the forms above.
+    """
+    content = read_toml(path)
+    of_task = content.get("tasks", {}).get(task, {}).get("model", content.get("model", ""))
+    replaced = False
+    for method, settings in content.get("methods", {}).items():
+        model = overrides.get("model") or settings.get("model", of_task)
+        for key, value in settings.items():
+            values = value if isinstance(value, list) else [value]
+            forms = [_form(v) for v in values]
+            if any(forms):
+                new = [
+                    v if form is None else _scaled(best(model, task, form["method"] or method, key), form["factor"])
+                    for v, form in zip(values, forms, strict=True)
+                ]
+                settings[key] = new if isinstance(value, list) else new[0]
+                replaced = True
+    if not replaced:
+        return load_experiment(path, task, **overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / Path(path).name
+        written.write_text(_toml(content), encoding="utf-8")
+        try:
+            return load_experiment(written, task, **overrides)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(written), str(path))) from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """An experiment file's content.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def _form(value: Any) -> re.Match[str] | None:
+    if not isinstance(value, str) or not value.startswith("tuned"):
+        return None
+    form = _TUNED.fullmatch(value)
+    if form is None:
+        raise ValueError(f'{value!r} is none of "tuned", "tuned METHOD", "tuned METHOD * FACTOR"')
+    return form
+
+
+def _scaled(value: float, factor: str | None) -> float:
+    # Six digits: the same rate, and so the same run, whatever the last bit of a product.
+    return value if factor is None else float(f"{value * float(factor):.6g}")
+
+
+def _toml(content: dict[str, Any]) -> str:
+    """Scalars, lists and two levels of tables; JSON's scalars and lists are TOML's too."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in content.items() if not isinstance(value, dict)]
+    for name, table in content.items():
+        if isinstance(table, dict):
+            for row, settings in table.items():
+                lines += [f"[{name}.{json.dumps(row)}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
+    return "\n".join(lines)

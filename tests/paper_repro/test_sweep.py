@@ -1,0 +1,359 @@
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from paper_repro import sweep
+from paper_repro.experiment import Run, load_experiment
+from paper_repro.store import collect, compact, diverged_path, finished, result_path
+from paper_repro.tuning import load_tuned, measured
+from scala.game import NonFiniteLoss
+
+EXPERIMENT = """
+model = "{encoder}"
+seeds = [0, 1]
+epochs = 2
+evaluations = 2
+train_examples = 32
+micro_batch = 8
+batch_size = 16
+learning_rate = 1e-2
+[methods.lamb]
+noise = "none"
+[methods.scala]
+[tasks.acceptability]
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path, encoder):
+    path = tmp_path / "quick.toml"
+    path.write_text(EXPERIMENT.format(encoder=encoder))
+    return path
+
+
+def result(run, score=0.5, seconds=10.0, gradients=100):
+    point = {"step": 1, "gradient_evaluations": gradients, "train_seconds": seconds, "eval_dev_accuracy": score}
+    return {
+        "settings": run.settings(),
+        "model": {"name": run.model},
+        "task": {"name": run.task, "metric": "accuracy", "split": "dev", "source": {}},
+        "score": score,
+        "curve": [point],
+        "training_log": [{"loss": 1.0}],
+        "predictions": [0, 1],
+        "labels": [0, 0],
+        "cost": {"steps": 1, "gradient_evaluations": gradients, "train_seconds": seconds, "train_examples": 32},
+        "provenance": {"commit": "c", "hardware": "h", "threads": 1},
+    }
+
+
+def keep(run, out, **numbers):
+    result_path(run, out).parent.mkdir(parents=True, exist_ok=True)
+    result_path(run, out).write_text(json.dumps(result(run, **numbers)))
+
+
+def fake_execute(calls, scores=None):
+    def execute(run, folder, glue_dir, progress):
+        calls.append((run.seed, run.task, run.method))
+        if scores and scores[run.method] is None:
+            raise NonFiniteLoss("the loss is nan in round 3")
+        keep(run, Path(folder).parent, score=scores[run.method] if scores else 0.5)
+        return result(run)
+
+    return execute
+
+
+def test_most_informative_first_and_finished_ones_are_skipped(experiment, tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(sweep, "execute", fake_execute(calls))
+    arguments = [str(experiment), "--tasks", "acceptability", "cola", "--out", str(tmp_path / "out")]
+    assert sweep.main(arguments) == 0
+    assert calls == [(s, t, m) for s in (0, 1) for t in ("acceptability", "cola") for m in ("lamb", "scala")]
+    said = capsys.readouterr().out
+    assert "[1/8] acceptability-lamb-s0" in said
+    assert "about 2 min left" in said  # 7 runs of 10 seconds, as the first one took
+    assert sweep.main(arguments) == 0
+    assert len(calls) == 8
+
+
+def test_time_left_is_by_settings_then_by_gradient_evaluation(tmp_path):
+    base = Run("cola", "m", "lamb", 0, 32, epochs=1)
+    scala = dataclasses.replace(base, method="scala")
+    elsewhere = dataclasses.replace(scala, task="rte")
+    runs = [base, dataclasses.replace(base, seed=1), scala, elsewhere]
+    assert sweep.seconds_left(runs, tmp_path) is None
+    keep(base, tmp_path, seconds=16.0, gradients=32)
+    keep(elsewhere, tmp_path, seconds=100.0, gradients=48)  # scala makes 48 / 32 gradients a sample
+    assert sweep.seconds_left(runs, tmp_path) == pytest.approx(16.0 + 16.0 / 32 * 1.5 * 32)
+
+
+def test_a_run_that_diverges_is_recorded_counted_and_not_tried_again(experiment, tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(sweep, "execute", fake_execute(calls, {"lamb": 0.7, "scala": None}))
+    arguments = [str(experiment), "--seeds", "0", "--out", str(tmp_path / "out"), "--summary", str(tmp_path / "sums")]
+    assert sweep.main(arguments) == 0
+    (record,) = (tmp_path / "out").rglob("*.diverged.json")
+    assert json.loads(record.read_text())["diverged"] == "the loss is nan in round 3"
+    (summary,) = (tmp_path / "sums").glob("*-acceptability-quick.json")
+    methods = json.loads(summary.read_text())["methods"]
+    assert (methods["scala"]["best"], methods["scala"]["diverged"], methods["lamb"]["diverged"]) == (None, 1, 0)
+    capsys.readouterr()
+    assert sweep.main(arguments) == 0
+    assert len(calls) == 2
+    assert f"diverged before; to try it again delete {record}" in capsys.readouterr().out
+
+
+def test_what_another_process_has_in_hand_is_left_to_it(tmp_path):
+    runs = [Run("cola", "m", "lamb", seed, 32) for seed in (0, 1)]
+    (tmp_path / "cola").mkdir()
+    with FileLock(result_path(runs[0], tmp_path).with_suffix(".lock")):
+        taken = []
+        for run in sweep.unclaimed(runs, tmp_path):
+            taken.append(run.seed)
+            keep(run, tmp_path)
+    assert taken == [1]
+    assert next(sweep.unclaimed(runs, tmp_path)).seed == 0
+
+
+def _hold(runs, out, ready):
+    for _ in sweep.unclaimed(runs, out):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_killed_process_frees_its_run(tmp_path):
+    runs = [Run("cola", "m", "lamb", 0, 32)]
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    holder = context.Process(target=_hold, args=(runs, tmp_path, ready))
+    holder.start()
+    assert ready.wait(30)
+    assert not list(sweep.unclaimed(runs, tmp_path))
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    assert next(sweep.unclaimed(runs, tmp_path)) == runs[0]
+
+
+def without_times(path):
+    found = json.loads(path.read_text())
+    del found["provenance"], found["cost"]["train_seconds"]
+    for entry in found["curve"] + found["training_log"]:
+        for key in [k for k in entry if k.endswith(("runtime", "per_second", "_seconds"))]:
+            del entry[key]
+    return found
+
+
+def test_two_workers_killed_end_as_one_never_killed(experiment, tmp_path):
+    """SIGKILL of the sweep; its workers end with it; the same command continues; results are the same to the last bit."""
+
+    def command(out, *more):
+        return [sys.executable, "-m", "paper_repro.sweep", str(experiment), "--seeds", "0", "--out", str(out), *more]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, env=environment)
+    cut, kills, before = tmp_path / "cut", 0, set()
+    for _ in range(8):
+        process = subprocess.Popen(command(cut, "--workers", "2"), stdout=subprocess.DEVNULL, env=environment)
+        while process.poll() is None:
+            # As soon as a new checkpoint begins to appear, that is in the middle of a run and of a write.
+            if kills < 1 and (now := set(cut.rglob("checkpoint-*/*"))) - before:
+                before = now
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            time.sleep(0.002)
+        if process.returncode == 0:
+            break
+    assert kills > 0
+    whole, cut_short = (sorted((tmp_path / name).rglob("*.json")) for name in ("whole", "cut"))
+    whole, cut_short = ([p for p in paths if "checkpoint" not in str(p)] for paths in (whole, cut_short))
+    assert len(whole) == 2
+    assert [p.name for p in whole] == [p.name for p in cut_short]
+    assert [without_times(p) for p in whole] == [without_times(p) for p in cut_short]
+
+
+def test_the_budget_stops_a_run_and_it_continues(experiment, tmp_path, monkeypatch, capsys):
+    real, late = sweep.execute, {"after": 3}
+
+    def execute(run, folder, glue_dir, progress):
+        def slow(*state):
+            late["after"] -= 1
+            if late["after"] == 0:
+                monkeypatch.setattr(sweep.time, "time", lambda: float("inf"))
+            progress(*state)
+
+        return real(run, folder, glue_dir, slow)
+
+    monkeypatch.setattr(sweep, "execute", execute)
+    arguments = [str(experiment), "--seeds", "0", "--out", str(tmp_path / "out"), "--budget-min", "60"]
+    with monkeypatch.context():
+        assert sweep.main(arguments) == 0
+    assert "budget of 60 min spent; the same command continues with the 2 runs left" in capsys.readouterr().out
+    assert not list((tmp_path / "out").rglob("*-s0-*.json"))
+
+
+class FakeExecutor:
+    def __init__(self):
+        self.jobs = []
+        self.batched = False
+
+    @contextlib.contextmanager
+    def batch(self):
+        self.batched = True
+        yield
+
+    def submit(self, function, *arguments):
+        self.jobs.append((function, arguments))
+
+
+def test_a_slurm_job_a_run(experiment, tmp_path, monkeypatch):
+    runs = load_experiment(experiment, "acceptability")
+    keep(runs[0], tmp_path)
+    executor = FakeExecutor()
+    assert sweep.submit(runs, tmp_path, None, executor) == 3
+    assert executor.batched
+    calls = []
+    monkeypatch.setattr(sweep, "execute", fake_execute(calls))
+    for function, arguments in executor.jobs:
+        function(*arguments)
+    assert len(calls) == 3
+    assert all(finished(run, tmp_path) for run in runs)
+
+
+def test_submitit_is_asked_for_by_name(experiment, tmp_path, capsys):
+    assert sweep.main([str(experiment), "--engine", "submitit", "--out", str(tmp_path)]) == 1
+    assert "--engine submitit needs the package submitit: pip install submitit" in capsys.readouterr().err
+
+
+def summary_with(folder, **methods):
+    folder.mkdir(exist_ok=True)
+    (folder / "m-cola.json").write_text(json.dumps({"methods": methods}))
+
+
+TUNED = """
+model = "m"
+batch_size = 32
+[methods.lamb]
+learning_rate = "tuned"
+[methods.other]
+learning_rate = ["tuned lamb * 0.5", "tuned lamb", 0.3]
+noise_radius = "tuned"
+[tasks.cola]
+"""
+
+
+def test_tuned_takes_the_best_measured_value(tmp_path):
+    (tmp_path / "e.toml").write_text(TUNED)
+    done = {"finished": 4, "of": 4}
+    folder = tmp_path / "tuning"
+    summary_with(folder, lamb={"best": {"learning_rate": 0.01}, **done})
+    (folder / "m-cola-controls.json").write_text(json.dumps({"methods": {"other": {"best": {"noise_radius": 0.2}, **done}}}))
+    runs = load_tuned(tmp_path / "e.toml", "cola", measured(folder))
+    assert sorted((r.method, r.learning_rate, dict(r.options).get("noise_radius")) for r in runs) == [
+        ("lamb", 0.01, None), ("other", 0.005, 0.2), ("other", 0.01, 0.2), ("other", 0.3, 0.2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (None, r"learning_rate of lamb is to be tuned for m on cola.*first: python -m paper_repro\.sweep"),
+        ({"lamb": {"best": {"learning_rate": 0.01}, "finished": 3, "of": 4}}, "is not finished: 3 of 4 runs"),
+        ({"lamb": {"best": None, "finished": 4, "of": 4}}, "no best learning_rate of lamb"),
+        ({"scala": {"best": None, "finished": 4, "of": 4}}, "learning_rate of lamb is to be tuned"),
+    ],
+)
+def test_missing_or_unfinished_tuning_is_refused(tmp_path, methods, message):
+    (tmp_path / "e.toml").write_text(TUNED)
+    if methods:
+        summary_with(tmp_path / "tuning", **methods)
+    with pytest.raises(ValueError, match=message):
+        load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path / "tuning"))
+
+
+def test_a_strange_form_of_tuned_and_other_mistakes_name_the_file(tmp_path):
+    path = tmp_path / "e.toml"
+    path.write_text(TUNED.replace('"tuned"', '"tuned / 2"'))
+    with pytest.raises(ValueError, match="'tuned / 2' is none of"):
+        load_tuned(path, "cola", lambda *_: 0.1)
+    path.write_text(TUNED.replace("batch_size", "batch_seize"))
+    with pytest.raises(ValueError, match=f"{path}.*unknown key 'batch_seize'"):
+        load_tuned(path, "cola", lambda *_: 0.1)
+
+
+def test_a_best_value_at_the_edge_of_its_grid_is_flagged_and_a_diverged_setting_never_wins(tmp_path):
+    runs = [Run("cola", "m", "lamb", 0, 32, learning_rate=rate) for rate in (1e-3, 2e-3, 4e-3)]
+    for run, score in zip(runs, (0.5, 0.6, 0.7), strict=True):
+        keep(run, tmp_path, score=score)
+    found = sweep.grids(runs, tmp_path)["lamb"]
+    assert (found["best"], found["at_edge"], found["finished"], found["of"]) == (
+        {"learning_rate": 4e-3},
+        ["learning_rate"],
+        3,
+        3,
+    )
+    diverged_path(runs[2], tmp_path).write_text("{}")
+    found = sweep.grids(runs, tmp_path)["lamb"]
+    assert (found["best"], found["at_edge"], found["diverged"]) == ({"learning_rate": 2e-3}, [], 1)
+
+
+def test_collected_results_are_compact_and_still_results(tmp_path):
+    run = Run("cola", "m", "lamb", 0, 32)
+    keep(run, tmp_path / "runs")
+    diverged_path(dataclasses.replace(run, seed=1), tmp_path / "runs").write_text("{}")
+    assert collect(tmp_path / "runs", tmp_path / "kept") == 2
+    kept = json.loads(result_path(run, tmp_path / "kept").read_text())
+    assert kept == compact(result(run)) == {**result(run), "training_log": []}
+    assert finished(dataclasses.replace(run, seed=1), tmp_path / "kept")
+    slow = result(run)
+    slow["curve"][0] |= {"eval_dev_runtime": 1.0, "eval_dev_samples_per_second": 9.0, "eval_other_accuracy": 0.5}
+    assert set(compact(slow)["curve"][0]) == {*result(run)["curve"][0], "eval_other_accuracy"}
+    with pytest.raises(ValueError, match="no result below"):
+        collect(tmp_path / "nowhere", tmp_path / "kept")
+
+
+def test_smoke_does_the_whole_path_and_says_that_it_means_nothing(tmp_path, capsys):
+    experiment = tmp_path / "glue-any.toml"
+    experiment.write_text(
+        'model = "x"\nbf16 = true\nbatch_size = 1024\n'
+        + '[methods.adamw-32]\nleader = "optim"\nnoise = "none"\nlearning_rate = "tuned"\n'
+        + '[methods.scala]\nlearning_rate = "tuned"\n[tasks.mnli]\n[tasks.stsb]\n'
+    )
+    arguments = [str(experiment), "--smoke", "--out", str(tmp_path / "out"), "--summary", str(tmp_path / "s")]
+    assert sweep.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert said.count("These numbers mean nothing.") == 2
+    page = (tmp_path / "out/smoke/tables/glue-any.md").read_text()
+    assert "These numbers mean nothing." in page
+    assert "not run" not in page
+    assert "--smoke" in page
+    assert all("mean nothing" in path.read_text() for path in (tmp_path / "s").glob("*.json"))
+    assert all("random-model" in path.read_text() for path in (tmp_path / "out").rglob("*-s0-*.json"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--tasks", "poker"], "unknown task 'poker'"),
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--tasks", "mrpc", "--glue-dir", "/nowhere"], "GLUE_DIR must hold the official GLUE files"),
+    ],
+)
+def test_bad_input_says_what_to_do(experiment, tmp_path, capsys, more, message):
+    assert sweep.main([str(experiment), "--out", str(tmp_path / "out"), *more]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_no_task(tmp_path, capsys):
+    (tmp_path / "e.toml").write_text("[methods.lamb]\nbatch_size = 32\n")
+    assert sweep.main([str(tmp_path / "e.toml")]) == 1
+    assert "names no [tasks.*]; say which with --tasks" in capsys.readouterr().err

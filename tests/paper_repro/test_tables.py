@@ -1,0 +1,217 @@
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from paper_repro import tables
+from paper_repro.cells import gather, hardware, planned, reached
+from paper_repro.experiment import load_experiment
+from paper_repro.paired import holm
+from paper_repro.paired import score as score_of
+from paper_repro.store import diverged_path, result_path
+from paper_repro.target import reach
+from paper_repro.tuning import EXPERIMENTS
+
+EXAMPLES = 200
+TEXT = """
+# A made-up experiment.
+seeds = [0, 1, 2]
+model = "m"
+batch_size = 64
+[methods.adamw-32]
+batch_size = 32
+leader = "optim"
+[methods.lamb]
+noise = "none"
+[methods.scala]
+noise_radius = [0.01, 0.1]
+[tasks.sst2]
+[tasks.rte]
+"""
+
+
+def made_up(run, quality, machine="cpu"):
+    """A result whose dev examples are right with the probability `quality`."""
+    rng = np.random.default_rng(zlib.crc32(run.identity.encode()))
+    labels = np.arange(EXAMPLES) % 2
+    predictions = np.where(rng.random(EXAMPLES) < quality, labels, 1 - labels)
+    score = score_of("accuracy", predictions, labels)
+    curve = [
+        {
+            "step": step * 32 // run.batch_size,
+            "gradient_evaluations": 10 * step,
+            "train_seconds": step / 4,
+            "eval_validation_accuracy": score * step / 96,
+        }
+        for step in (32, 64, 96)
+    ]
+    return {
+        "settings": run.settings(),
+        "model": {"name": run.model},
+        "task": {"name": run.task, "metric": "accuracy", "split": "validation", "source": {}},
+        "score": score,
+        "curve": curve,
+        "training_log": [],
+        "predictions": predictions.tolist(),
+        "labels": labels.tolist(),
+        "cost": {"steps": 1, "gradient_evaluations": 960, "train_seconds": 24.0, "train_examples": 100},
+        "provenance": {"commit": "abc", "hardware": machine, "threads": 1},
+    }
+
+
+def keep(run, folder, quality, **more):
+    result_path(run, folder).parent.mkdir(parents=True, exist_ok=True)
+    result_path(run, folder).write_text(json.dumps(made_up(run, quality, **more)))
+
+
+QUALITY = {"adamw-32": 0.9, "lamb": 0.7, "scala": 0.72}
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    path = tmp_path / "ablation-any.toml"
+    path.write_text(TEXT.lstrip())
+    return path
+
+
+@pytest.fixture
+def folder(experiment, tmp_path):
+    """Everything but scala at radius 0.1 on rte, of which one seed diverged; lamb on rte has two seeds."""
+    for task in ("sst2", "rte"):
+        for run in load_experiment(experiment, task):
+            if task == "rte" and (dict(run.options).get("noise_radius") == 0.1 or (run.method, run.seed) == ("lamb", 2)):
+                continue
+            keep(run, tmp_path / "results", QUALITY[run.method])
+    lost = next(r for r in load_experiment(experiment, "rte") if dict(r.options).get("noise_radius") == 0.1)
+    diverged_path(lost, tmp_path / "results").write_text("{}")
+    return tmp_path / "results"
+
+
+def rows(table):
+    return {row[0]: dict(zip(table[0][1:], row[1:], strict=True)) for row in table[1]}
+
+
+def test_missing_cells_seeds_and_divergence_are_said(experiment, folder):
+    found = rows(tables.scores_table(gather(planned(experiment), folder)))
+    assert found["lamb"]["rte (accuracy)"].endswith("n=2")
+    assert found["adamw-32"]["sst2 (accuracy)"].endswith("n=3")
+    assert found["scala noise_radius 0.1"]["rte (accuracy)"] == "1 diverged"
+    assert found["scala noise_radius 0.1"]["average"] == "not all run"
+    empty = rows(tables.scores_table(gather(planned(experiment), folder / "nothing")))
+    assert {row["sst2 (no result)"] for row in empty.values()} == {"not run"}
+
+
+def test_differences_are_paired_over_the_common_seeds_and_corrected(experiment, folder):
+    cells = gather(planned(experiment), folder)
+    found = rows(tables.differences_table(cells, "adamw-32"))
+    assert found["lamb"]["rte"].startswith("-")
+    raw = tables.differences(cells, "adamw-32")["lamb"]["sst2"]
+    assert raw.mean == pytest.approx(
+        np.mean([cells["sst2"]["lamb"].results[s]["score"] - cells["sst2"]["adamw-32"].results[s]["score"] for s in range(3)])
+    )
+    shown = [float(row["sst2"].rpartition("p=")[2]) for row in found.values()]
+    plain = [row["sst2"].p for row in tables.differences(cells, "adamw-32").values()]
+    assert shown == pytest.approx(holm(plain), rel=0.06)  # two digits are shown
+    assert min(shown) > 2.8 * min(plain)  # three methods against the baseline
+
+
+def test_a_result_of_other_settings_never_fills_a_cell(experiment, folder, tmp_path):
+    experiment.write_text(TEXT.replace('model = "m"', 'model = "m"\nepochs = 7'))
+    cells = gather(planned(experiment), folder)
+    assert not any(cell.results for column in cells.values() for cell in column.values())
+
+
+def test_page_latex_and_figure(experiment, folder, tmp_path):
+    page = tables.write(experiment, planned(experiment), folder, tmp_path / "out", warning="Made up.").read_text()
+    assert "**Made up.**" in page
+    assert "A made-up experiment." in page
+    assert "--tasks sst2 rte --seeds 0 1 2" in page
+    assert "commit: abc; hardware: cpu" in page
+    assert (tmp_path / "out/ablation-any.png").read_bytes().startswith(b"\x89PNG")
+    latex = (tmp_path / "out/ablation-any-scores.tex").read_text()
+    assert latex.count(r"\\") == 5  # the head and four rows
+    assert r"noise\_radius" in latex
+
+
+def test_seconds_of_different_machines_are_not_compared(experiment, folder):
+    for run in load_experiment(experiment, "sst2"):
+        if run.method == "lamb":
+            keep(run, folder, 0.95, machine="gpu")
+    cells = gather({"sst2": planned(experiment)["sst2"]}, folder)
+    assert hardware(cells["sst2"]["lamb"]) == {"gpu"}
+    found = {row[1]: row for row in tables.speedup_table(cells, "adamw-32", lower_end=False)[1]}
+    assert found["lamb"][11] == "other hardware"
+    assert found["lamb"][9] != "other hardware"
+    assert found["adamw-32"][9:] == ["1.00 [1.00, 1.00]"] * 3 + [found["adamw-32"][12]]
+    assert found["scala noise_radius 0.01"][6:12] == ["not reached"] * 6
+
+
+def points(*scores, cost=1.0):
+    return [
+        {"step": i * cost, "gradient_evaluations": 2 * i * cost, "train_seconds": 3 * i * cost, "eval_dev_accuracy": score}
+        for i, score in enumerate(scores, 1)
+    ]
+
+
+def curve(seed, *scores, cost=1.0):
+    task = {"split": "dev", "metric": "accuracy"}
+    return {"settings": {"seed": seed, "method": "x"}, "task": task, "curve": points(*scores, cost=cost)}
+
+
+def test_cost_to_the_baselines_mean_score():
+    base = [curve(0, 0.5, 0.7, 0.8), curve(1, 0.5, 0.7, 0.6)]  # mean at the end 0.7, and already at its second evaluation
+    fast = [curve(0, 0.9, 0.9, 0.9, cost=0.5), curve(1, 0.5, 0.6, 0.6, cost=0.5)]
+    found = reach(fast, base)
+    assert found.target == pytest.approx(0.7)
+    assert (found.seeds, found.of) == (1, 2)
+    assert found.cost == {"step": 0.5, "gradient_evaluations": 1.0, "train_seconds": 1.5}
+    assert found.speedup == pytest.approx(dict.fromkeys(found.cost, 4.0))
+    low, high = found.interval["step"]
+    assert low < 4.0 <= high
+    never = reach([curve(0, 0.1, 0.2, 0.3), curve(1, 0.1, 0.2, 0.3)], base)
+    assert (never.cost, never.speedup["step"], never.interval["step"]) == (None, 0, (0, 0))
+    assert reach(base, base, margin=0.15).cost["step"] == 2
+    assert reach(base[:1], base[:1]).interval is None
+
+
+def test_what_does_not_pair_is_refused():
+    with pytest.raises(ValueError, match=r"seeds \[1\] and \[0\] do not pair"):
+        reach([curve(1, 0.5)], [curve(0, 0.5)])
+    with pytest.raises(ValueError, match="evaluated at different steps"):
+        reach([curve(0, 0.5), curve(1, 0.5, 0.6)], [curve(0, 0.5), curve(1, 0.5)])
+
+
+def test_lower_end_is_easier_to_reach_than_the_mean(experiment, folder):
+    column = gather(planned(experiment), folder)["sst2"]
+    mean, low = (reached(column, column["lamb"], "adamw-32", end) for end in (False, True))
+    assert low.target < mean.target
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_experiment_file_plans_runs(path):
+    by_task = planned(path)
+    if path.stem.startswith(("demo", "defaults")):
+        return
+    for runs in by_task.values():
+        assert len(set(runs)) == len(runs) > 0
+        assert len({dataclasses.replace(run, seed=0) for run in runs}) * len({run.seed for run in runs}) == len(runs)
+
+
+def test_each_method_is_tuned_by_as_many_runs():
+    for path in EXPERIMENTS.glob("tuning*.toml"):
+        for runs in planned(path).values():
+            methods = [run.method for run in runs]
+            assert len({methods.count(method) for method in methods}) == 1, path
+            assert all(run.held_out == 0.1 for run in runs), path
+
+
+def test_command(folder, tmp_path, capsys):
+    assert (
+        tables.main(["--results", str(folder), "--out", str(tmp_path / "t"), "--experiments", str(EXPERIMENTS / "main.toml")])
+        == 0
+    )
+    assert "Nothing of it has been run" in (tmp_path / "t/main.md").read_text()
+    assert tables.main(["--experiments", "/nowhere.toml", "--out", str(tmp_path)]) == 1
+    assert "cannot be read" in capsys.readouterr().err
