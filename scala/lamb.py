@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, count
+from itertools import accumulate, chain, count
 from typing import Any, NamedTuple
 
 import torch
@@ -187,14 +187,20 @@ class Lamb(Optimizer):
             elif group["per_row"] or group["foreach"] is False:
                 _step_plain(layers, group, dialect)
             else:
-                small = []
+                small: list[_Layer] = []
+                batch: list[_Layer] = []
                 for layer in layers:
                     if not _is_fusable(layer):
                         _step_plain([layer], group, dialect)
                     elif layer.x.numel() < _SMALL:
                         small.append(layer)
                     else:
-                        _step_fused(layer, group, dialect, self._scratch)
+                        if batch and not _fits(layer, batch):
+                            _step_fused(batch, group, dialect, self._scratch)
+                            batch = []
+                        batch.append(layer)
+                if batch:
+                    _step_fused(batch, group, dialect, self._scratch)
                 _step_batched(small, group, dialect)
         return loss
 
@@ -403,6 +409,7 @@ def _step_batched(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dial
 # Entries of a layer that are worked on together: many enough to hide what a call costs, few enough that the norms find in
 # cache what the moments' update left there. Sums of so few squares are also far more accurate than those of a layer.
 _PIECE = 2**20
+_LINE = 16  # entries that fill at least a cache line: on which line a tensor starts decides the last bit of torch.dot
 _SMALL = 2**14
 """A layer with fewer entries costs more in calls than in arithmetic, and is batched with the others."""
 
@@ -413,12 +420,14 @@ class _Scratch:
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, torch.dtype], Tensor] = {}
 
-    def like(self, name: str, flat: Tensor) -> Tensor:
-        """A flat tensor of this one's size and dtype, holding finite numbers."""
-        key = name, flat.dtype
-        if key not in self._buffers or len(self._buffers[key]) < len(flat):
-            self._buffers[key] = torch.zeros_like(flat)
-        return self._buffers[key][: len(flat)]
+    def like(self, name: str, flat: list[Tensor]) -> list[Tensor]:
+        """A flat tensor for each of these, holding finite numbers, on a cache line of its own."""
+        sizes = [-(-len(t) // _LINE) * _LINE for t in flat]
+        *starts, total = accumulate(sizes, initial=0)
+        key = name, flat[0].dtype
+        if key not in self._buffers or len(self._buffers[key]) < total:
+            self._buffers[key] = torch.zeros(total, dtype=flat[0].dtype)
+        return [self._buffers[key][start : start + len(t)] for start, t in zip(starts, flat, strict=True)]
 
     def clear(self) -> None:
         """Forget what is there."""
@@ -431,59 +440,79 @@ def _is_fusable(layer: _Layer) -> bool:
     return all(type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.is_contiguous() for t in tensors)
 
 
-def _step_fused(layer: _Layer, group: dict[str, Any], dialect: Dialect, scratch: _Scratch) -> None:
+def _fits(layer: _Layer, batch: list[_Layer]) -> bool:
+    """Whether it can go through the same calls, and they make up at most a piece; a larger layer goes alone."""
+    first = batch[0]
+    alike = (layer.x.dtype, layer.state["step"]) == (first.x.dtype, first.state["step"])
+    return alike and layer.x.numel() + sum(other.x.numel() for other in batch) <= _PIECE
+
+
+def _step_fused(batch: list[_Layer], group: dict[str, Any], dialect: Dialect, scratch: _Scratch) -> None:
     """Two passes over memory: the first updates the moments and leaves r in scratch, the second moves x along r + lambda x."""
-    step, decay = layer.state["step"], group["weight_decay"]
-    x, grad, m = (t.view(-1) for t in (layer.x, layer.grad, layer.state["exp_avg"]))
-    # r is a multiple of d. Where nothing divides the momentum that is d; else there must be room for r itself.
-    columns, scale = [x, grad, m, m], _constants(group, dialect, step)[1]
-    if dialect.second_moment:
-        columns, scale = [x, grad, m, scratch.like("r", x), layer.state["exp_avg_sq"].view(-1)], 1.0
-    pieces = list(zip(*(column.split(_PIECE) for column in columns), strict=True))
-
-    squares = torch.zeros(2, dtype=torch.float64)
-    for px, raw, pm, pd, *pv in pieces:
-        pg = raw
-        if layer.clip is not None and layer.clip != 1:
-            pg = torch.div(raw, layer.clip, out=scratch.like("grad", raw))
-        if not dialect.second_moment:
-            pm.lerp_(pg, 1 - group["betas"][0])
-        else:
-            # With rate -1 and decay -1 nothing is left of what was in scratch: (1 - 1) scratch + r.
-            moved, lr, weight_decay = (pd, -1.0, -1.0) if group["adapt"] else (px, group["lr"], decay)
-            _adamw([moved, pg, pm, *pv], group, dialect, step, lr=lr, weight_decay=weight_decay)
+    decay = group["weight_decay"]
+    # r is a multiple of d: of the momentum where nothing divides it.
+    scale = 1.0 if dialect.second_moment else _constants(group, dialect, batch[0].state["step"])[1]
+    pieces = _pieces(batch, dialect, scratch)
+    squares = torch.zeros(2, len(batch), dtype=torch.float64)
+    for piece in pieces:
+        _update_moments(piece, batch[0], group, dialect, scratch)
         if group["adapt"]:
-            squares += _squares(px, pd, decay / scale)
+            found = [_squares(x, d, decay / scale) for x, _, _, d, *_ in piece]
+            squares += torch.tensor(found, dtype=torch.float64).T
 
-    rate = group["lr"]
+    rates = [group["lr"]] * len(batch)
     if group["adapt"]:
         if not squares.isfinite().all():
             scratch.clear()  # the next step must not find NaN there, since 0 * NaN is NaN
-        x_norm, d_norm = squares.sqrt().to(x.dtype)
-        ratio = layer.state["trust_ratio"] = _trust_ratio(x_norm, d_norm * scale, dialect)
-        rate = rate * ratio.item()
+        x_norms, d_norms = squares.sqrt().to(batch[0].x.dtype)
+        ratios = _trust_ratio(x_norms, d_norms * scale, dialect)
+        rates = (group["lr"] * ratios).tolist()
+        for layer, ratio in zip(batch, ratios.unbind(), strict=True):
+            layer.state["trust_ratio"] = ratio
     if group["adapt"] or not dialect.second_moment:  # else x has moved already
-        for px, _, _, pd, *_ in reversed(pieces):  # what was touched last is still in cache
-            _descend(px, pd, rate * scale, decay / scale)
-    if layer.x is not layer.param:
-        layer.param.copy_(layer.x)
+        for piece in reversed(pieces):  # what was touched last is still in cache
+            for (x, _, _, d, *_), rate in zip(piece, rates, strict=True):
+                _descend(x, d, rate * scale, decay / scale)
+    for layer in batch:
+        if layer.x is not layer.param:
+            layer.param.copy_(layer.x)
 
 
-def _adamw(
-    tensors: list[Tensor], group: dict[str, Any], dialect: Dialect, step: int, *, lr: float, weight_decay: float
+def _pieces(batch: list[_Layer], dialect: Dialect, scratch: _Scratch) -> list[list[list[Tensor]]]:
+    """x, gradient, m, d and, if there is one, v of all layers at once, or of the pieces of a large one; all of them flat."""
+    rows = [[t.view(-1) for t in (layer.x, layer.grad, layer.state["exp_avg"])] for layer in batch]
+    if dialect.second_moment:
+        room = scratch.like("r", [x for x, *_ in rows])
+        rows = [[*row, d, layer.state["exp_avg_sq"].view(-1)] for row, d, layer in zip(rows, room, batch, strict=True)]
+    else:
+        rows = [[x, grad, m, m] for x, grad, m in rows]
+    if len(batch) > 1 or batch[0].x.numel() <= _PIECE:
+        return [rows]
+    return [[list(row)] for row in zip(*(t.split(_PIECE) for t in rows[0]), strict=True)]
+
+
+def _update_moments(
+    piece: list[list[Tensor]], first: _Layer, group: dict[str, Any], dialect: Dialect, scratch: _Scratch
 ) -> None:
-    """For x, g, m and v: update the moments, and x <- (1 - lr weight_decay) x - lr r."""
+    """Also leave r in d, or, where nothing adapts, move x at once."""
+    xs, grads, ms, ds, *vs = map(list, zip(*piece, strict=True))
+    if first.clip is not None and first.clip != 1:
+        grads = [torch.div(g, first.clip, out=out) for g, out in zip(grads, scratch.like("grad", grads), strict=True)]
+    if not dialect.second_moment:
+        torch._foreach_lerp_(ms, grads, 1 - group["betas"][0])
+        return
+    # With rate -1 and decay -1 nothing is left of what was in scratch: (1 - 1) scratch + r.
+    moved, lr, weight_decay = (ds, -1.0, -1.0) if group["adapt"] else (xs, group["lr"], group["weight_decay"])
     # Without bias correction t is infinite: then beta^t is zero.
-    steps = [torch.tensor(float(step) if dialect.bias_correction else math.inf)]
+    step = torch.tensor(float(first.state["step"]) if dialect.bias_correction else math.inf)
     beta1, beta2 = group["betas"]
-    x, grad, m, v = ([t] for t in tensors)
     torch._fused_adamw_(
-        x,
-        grad,
-        m,
-        v,
+        moved,
+        grads,
+        ms,
+        vs[0],
         [],
-        steps,
+        [step] * len(xs),
         lr=lr,
         beta1=beta1,
         beta2=beta2,
@@ -494,14 +523,14 @@ def _adamw(
     )
 
 
-def _squares(x: Tensor, d: Tensor, decay: float) -> Tensor:
-    """||x||^2 and ||d + decay x||^2, [2] in float64, without writing d + decay x anywhere."""
+def _squares(x: Tensor, d: Tensor, decay: float) -> tuple[float, float]:
+    """||x||^2 and ||d + decay x||^2, without writing d + decay x anywhere."""
     xx, dd, xd = (torch.dot(a, b).item() for a, b in ((x, x), (d, d), (x, d)))
     uu = dd + 2 * decay * xd + decay**2 * xx
     if uu < 0.1 * (dd + decay**2 * xx):  # they cancel, and so would the digits
         u = torch.add(d, x, alpha=decay)
         uu = torch.dot(u, u).item()
-    return torch.tensor([xx, uu], dtype=torch.float64)
+    return xx, uu
 
 
 def _descend(x: Tensor, d: Tensor, lr: float, weight_decay: float) -> None:
