@@ -13,6 +13,7 @@ from transformers import BertConfig, PreTrainedConfig, RobertaConfig
 
 from convergence.benchmark import Spread, batched_against_loop
 from convergence.record import provenance
+from paper_repro.bench.adaptation import time_large_batches
 from paper_repro.bench.growth import PLANS, ROUND, Plan, measure_growth
 from paper_repro.bench.interleaved import Action, wait_for
 from paper_repro.bench.kept import rise_kept
@@ -25,6 +26,7 @@ from paper_repro.bench.round import REFERENCE, Bench, bench_of, classifier, rand
 MEMORY_STEPS = (REFERENCE, ROUND)
 COMPILED_STEPS = (REFERENCE, ROUND, "naive ascent")
 GROWTH_PAIRS = 5
+LARGE_PAIRS = 3
 
 SHAPES: dict[str, PreTrainedConfig] = {
     "bert-base-uncased": BertConfig(),
@@ -67,7 +69,7 @@ def benchmark(
         toy_batches: instances that the toy engine plays at once.
 
     Returns:
-        machine, setting, leader, round, kept, memory, imports, profile, growth, engine, provenance.
+        machine, setting, leader, round, kept, large_batch, memory, imports, profile, growth, engine, provenance.
     """
     load = os.getloadavg()[0]
     machine = Machine.measured("cpu")
@@ -81,6 +83,8 @@ def benchmark(
     record["round"] = time_rounds(bench, machine, pairs)
     keep(record)
     record["kept"] = rise_kept(encoder, batch=batch)
+    keep(record)
+    record["large_batch"] = time_large_batches(encoder, pairs=min(LARGE_PAIRS, pairs))
     keep(record)
     record["memory"] = compare_memory(encoder, batch, length, MEMORY_STEPS, repeats=min(3, pairs))
     record["imports"] = {module: import_time(module) for module in ("scala",)}

@@ -27,6 +27,7 @@ def report(record: dict[str, Any]) -> str:
         lines += _leader(record["leader"], setting["encoder"], setting["parameters"])
         lines += _round(record["round"], f"{setting['encoder']}, {batch}")
         lines += _kept(record["kept"])
+        lines += _large_batch(record["large_batch"])
         lines += _memory(record["memory"])
         lines += ["", "Import time beyond torch's"]
         lines += [f"{module:24}{_ms(s['median'])}  {_range(s, 1e3)} ms" for module, s in record["imports"].items()]
@@ -75,6 +76,17 @@ def _kept(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     for row in rows:
         low, high = row["interval"]
         yield f"{row['name']:24}{row['rise']:8.4f}{row['kept']:8.2f}  {low:.2f} to {high:.2f}"
+
+
+def _large_batch(found: dict[str, Any]) -> Iterable[str]:
+    tokens = ", ".join(f"{number:,} {how}" for how, number in found["tokens"].items())
+    yield from (
+        "",
+        f"A batch of {found['batch']} in micro-batches of {found['micro_batch']}, by the trainer; tokens: {tokens}",
+        f"{'':24}{'median':>12}{'first':>12}{'ratio':>8}  least to greatest",
+    )
+    for row in found["rows"]:
+        yield f"{row['name']:24}" + _timing(row)
 
 
 def _memory(memory: dict[str, Any]) -> Iterable[str]:
