@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -229,30 +228,6 @@ class ScalaTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         samples = torch.tensor(sum(len(batch["input_ids"]) for batch in batches), device=device)
         return batches, self.accelerator.reduce(samples, "sum")
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """As the Trainer's, but the word embeddings' gradient costs what its few rows cost, not what the whole matrix does."""
-        with self._rows_of_gradient():
-            return super().training_step(*args, **kwargs)
-
-    @contextmanager
-    def _rows_of_gradient(self) -> Iterator[None]:
-        """Add only the rows that a micro-batch touches to the large batch's dense gradient of the embedding matrix.
-
-        By itself torch fills a dense gradient with zeros for every micro-batch and adds it to the sum.
-        """
-        layer = self.injection.layer
-        adds_up = self.args.gradient_accumulation_steps > 1 and self.args.world_size == 1  # DDP's buckets are dense
-        if not (adds_up and type(layer) is nn.Embedding and layer.weight.requires_grad and not layer.scale_grad_by_freq):
-            yield
-            return
-        if layer.weight.grad is None:
-            layer.weight.grad = torch.zeros_like(layer.weight)
-        before, layer.sparse = layer.sparse, True
-        try:
-            yield
-        finally:
-            layer.sparse = before
 
     def compute_loss(
         self,
