@@ -99,6 +99,9 @@ def _adapt(arguments: list[str]) -> int:
     set_seed(config.seed)  # the new head's weights
     tokenizer, model = _encoder(options.model, train.labels)
     train_set, dev_set = (tokenized(part.dataset, tokenizer, options.max_length) for part in (train, dev))
+    # Batches of like lengths need little padding; the order of the dev set shows nowhere.
+    lengths = [len(ids) for ids in dev_set["input_ids"]]
+    dev_set = dev_set.select(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
     if not given & {"global_batch_size", "gradient_accumulation_steps"}:
         _choose_batch(config, len(train_set), scale_rate="learning_rate" not in given)
     checkpoint = _claim(output, arguments)

@@ -91,6 +91,7 @@ class Game:
         self.rounds = 0
         self.gradient_evaluations = 0
         self.report: RoundReport | None = None
+        self._losses: list[Tensor] = []  # of this round, not looked at yet
 
     @property
     def follower_moves(self) -> bool:
@@ -109,7 +110,8 @@ class Game:
     ) -> Tensor:
         """Let the follower answer if it is its time, and return the loss for the leader to differentiate.
 
-        May be called several times a round, once a micro-batch, when gradients are accumulated.
+        May be called several times a round, once a micro-batch, when gradients are accumulated. Whether it is finite is for
+        `check` to see, before the leader's step: to look at a value is to wait for its device.
 
         Args:
             objective: objective(noise) -> scalar loss of the batch; noise None means no noise.
@@ -118,9 +120,6 @@ class Game:
             keys: one integer a sample, for a warm start.
             ascent_objective: the follower's view of the same objective, if it must differ (outside DDP's wrapper; cheaper).
             loss_scale: see `Adversary.respond`.
-
-        Raises:
-            NonFiniteLoss: the loss is NaN or infinite.
         """
         samples = at.shape[0]
         self.gradient_evaluations += samples
@@ -146,9 +145,31 @@ class Game:
                 noise_norm=sizes.mean(),
                 still=(sizes == 0).to(sizes.dtype).mean(),
             )
-        noisy = " under the follower's noise" if self.report.follower_moved else ""
-        _check_finite(loss.detach(), f"the loss{noisy}", self.rounds)
+        self._losses.append(loss.detach())
         return loss
+
+    def check(self, *, gradients: bool = True) -> None:
+        """Refuse to move on a loss of this round, or a gradient, that is NaN or infinite. Waits for the device, once.
+
+        Args:
+            gradients: also look at the leader's gradients (a finite loss can have others).
+
+        Raises:
+            NonFiniteLoss: a loss, or the norm of all gradients together, is not finite.
+        """
+        noisy = " under the follower's noise" if self.report is not None and self.report.follower_moved else ""
+        found = [(f"the loss{noisy}", loss) for loss in self._losses]
+        self._losses = []
+        present = [p.grad for p in _parameters(self.leader) if p.grad is not None] if gradients else []
+        if present:
+            found.append(("the gradient's norm", torch.nn.utils.get_total_norm(present)))
+        values = torch.stack([value.double() for _, value in found]).tolist() if found else []
+        for (name, _), value in zip(found, values, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLoss(
+                    f"{name} is {value} in round {self.rounds}; the weights have not been moved. Lower the learning rate or "
+                    "the radius, warm up for longer, look at the batch, and continue from the last checkpoint"
+                )
 
     def round(
         self,
@@ -169,7 +190,7 @@ class Game:
         self.leader.zero_grad()  # before the forward passes, so that old gradients take no memory beside them
         loss = self.loss(objective, at, mask, keys, ascent_objective=ascent_objective)
         loss.backward()
-        check_gradients(self.leader, self.rounds)
+        self.check()
         self.leader.step()
         self.rounds += 1
         return loss.detach()
@@ -188,25 +209,6 @@ def frozen(leader: Optimizer) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def check_gradients(leader: Optimizer, round_number: int) -> None:
-    """Refuse to move on a gradient that is NaN or infinite (a finite loss can have one).
-
-    Raises:
-        NonFiniteLoss: the norm of all gradients together is not finite.
-    """
-    gradients = [p.grad for p in _parameters(leader) if p.grad is not None]
-    if gradients:
-        _check_finite(torch.nn.utils.get_total_norm(gradients), "the gradient's norm", round_number)
-
-
 def _parameters(leader: Optimizer) -> Iterator[Tensor]:
     for group in leader.param_groups:
         yield from group["params"]
-
-
-def _check_finite(quantity: Tensor, name: str, round_number: int) -> None:
-    if not math.isfinite(value := float(quantity)):
-        raise NonFiniteLoss(
-            f"{name} is {value} in round {round_number}; the weights have not been moved. Lower the learning rate or the "
-            "radius, warm up for longer, look at the batch, and continue from the last checkpoint"
-        )

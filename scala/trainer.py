@@ -23,7 +23,7 @@ from scala.adversary import Adversary, Direction, Start
 from scala.ascent_view import AscentView
 from scala.balls import Norm
 from scala.embedding_noise import EmbeddingNoise
-from scala.game import Game, check_gradients
+from scala.game import Game
 from scala.lamb import DIALECTS, Lamb, parameter_groups
 from scala.length_sorted import LengthSorted
 
@@ -341,8 +341,7 @@ class _Rounds(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # With fp16 an overflowing gradient is ordinary: the scaler skips that step by itself.
-        if self.trainer.accelerator.scaler is None:
-            check_gradients(self.trainer.game.leader, state.global_step)
+        self.trainer.game.check(gradients=self.trainer.accelerator.scaler is None)
 
 
 def last_checkpoint(output_dir: str | Path) -> Path | None:
