@@ -67,7 +67,7 @@ defaults: $(READY)  ## measure the defaults on held-out training data (GLUE_DIR=
 
 ascents: $(READY)  ## what the follower's cheaper ascents do to the score, on held-out training data (GLUE_DIR= needed; BUDGET_MIN=)
 	@test -n "$(GLUE_DIR)" || { echo "set GLUE_DIR to a folder with the official GLUE files (SST-2/train.tsv ...)"; exit 1; }
-	$(SWEEP)/ascents.toml --task sst2 --workers 2 $(SWEEP_OPTIONS) --summary $(RESULTS)/ascents-sst2.json
+	$(SWEEP)/defaults-ascents.toml --task sst2 --workers 2 $(SWEEP_OPTIONS) --summary $(RESULTS)/ascents-sst2.json
 
 # The reproduction. Order: tuning, then glue-minilm, then results (runs -> committed results), then tables and claims.
 TASKS ?= sst2 cola mrpc rte stsb

@@ -4,7 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 from tiny_models import collate, tiny_data, tiny_model
 
 from scala import ScalaTrainer
@@ -62,12 +64,66 @@ def test_the_theory_table_holds_the_committed_numbers():
     assert theory["failures"] == []
 
 
+def section(title):
+    return README.partition(f"## {title}")[2].partition("\n## ")[0]
+
+
 def test_the_speeds_are_the_committed_ones():
     record = json.loads((ROOT / "paper_repro/results/bench.json").read_text(encoding="utf-8"))
-    rows = {row["name"]: row["ratio"] for part in ("leader", "round") for row in record[part]}
-    section = " ".join(README.partition("## Speed")[2].partition("## What is where")[0].split())
-    lamb, ours = rows["scala Lamb"], rows["ScaLA, K = 1"]
-    assert f"takes {lamb['median']:.2f} times torch's fused AdamW [{lamb['least']:.2f}, {lamb['greatest']:.2f}]" in section
-    assert f"takes {ours['median']:.2f} times a plain step [{ours['least']:.2f}, {ours['greatest']:.2f}]" in section
-    for peer in ("timm Lamb", "torch_optimizer Lamb", "AdamW, foreach", "naive ascent", "SAM"):
-        assert f" {rows[peer]['median']:.2f}" in section, peer
+    parts = (record["leader"], record["round"], record["large_batch"]["rows"])
+    rows = {row["name"]: row["ratio"] for part in parts for row in part}
+    text = " ".join(section("Speed").split())
+    for name, said in (
+        ("scala Lamb", "takes {} times torch's fused AdamW {}"),
+        ("ScaLA, K = 1", "takes {} times a plain step {}"),
+        ("sorted by length", "take {} of the time that they take as drawn {}"),
+    ):
+        ratio = rows[name]
+        assert said.format(f"{ratio['median']:.2f}", f"[{ratio['least']:.2f}, {ratio['greatest']:.2f}]") in text
+    peers = ("scala Lamb, nvlamb", "timm Lamb", "torch_optimizer Lamb", "pytorch_optimizer Lamb", "AdamW, foreach")
+    for peer in (*peers, "naive ascent", "SAM", "FreeLB, K = 2"):
+        assert f" {rows[peer]['median']:.2f}" in text, peer
+    assert f"peak memory is {record['memory']['ratio']['median']:.2f} times" in text
+    assert f"{record['large_batch']['tokens']['sorted']:,} tokens with padding instead of " in text
+
+
+def test_the_table_of_ascents_holds_the_committed_numbers():
+    results = ROOT / "paper_repro/results"
+    record = json.loads((results / "bench.json").read_text(encoding="utf-8"))
+    lines = json.loads((results / "ascents-sst2.json").read_text(encoding="utf-8"))["lines"]
+    scores = {line["method"]: np.array(line["scores"]) for line in lines}
+    times = {row["name"]: row["ratio"]["median"] for row in record["round"]}
+    kept = {row["name"]: row for row in record["kept"]}
+    names = {
+        "ascent_dropout=False": ("ascent without dropout", "no-dropout"),
+        "same_dropout=False": ("own dropout", "own-dropout"),
+        "ascent_bf16=True": ("ascent in bf16", "bf16"),
+        "ascent_layers=3": ("gradient of top half", "top-half"),
+        "noise_share=0.5": ("half the batch", "half-batch"),
+        "noise_every=2": ("every 2nd round", "every-2nd"),
+        'noise_start="warm", noise_one_pass=True': ("one pass", "one-pass"),
+        'noise="none"': ("Game, no follower", "none"),
+    }
+    rows = [row.strip("| ").split(" | ") for row in section("Speed").splitlines() if row.startswith("| ")][1:]
+    assert rows[0][-1] == f"{scores['exact'].mean():.4f}"
+    assert {row[1].strip("`") for row in rows[1:]} == set(names)
+    for _, option, time, rise, score in rows[1:]:
+        row, method = names[option.strip("`")]
+        assert time == f"{times[row]:.2f}"
+        if row in kept:
+            assert rise == "{:.2f} [{:.2f}, {:.2f}]".format(kept[row]["kept"], *kept[row]["interval"])
+        difference = scores[method] - scores["exact"]
+        half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
+        mean = difference.mean()
+        assert score == f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"
+    against_none = {
+        method: stats.ttest_rel(found, scores["none"]).pvalue for method, found in scores.items() if method != "none"
+    }
+    ordered = sorted(against_none, key=lambda method: against_none[method])
+    holm = [min(1, max(against_none[m] * (8 - i) for i, m in enumerate(ordered[: rank + 1]))) for rank in range(8)]
+    assert {method: round(p, 3) for method, p in zip(ordered, holm, strict=True) if p < 0.05} == {
+        "own-dropout": 0.014,
+        "every-2nd": 0.014,
+        "half-batch": 0.032,
+        "top-half": 0.032,
+    }
