@@ -1,7 +1,7 @@
 """ScaLA: large-batch adversarial adaptation as a sequential game, min over weights, max over noise on the embeddings.
 
-The core (`Adversary`, `Lamb`, `Game`, `EmbeddingNoise`) needs only torch. `ScalaConfig` and `ScalaTrainer` need transformers,
-which is imported when they are first asked for.
+The core (`Adversary`, `AscentView`, `Lamb`, `Game`, `EmbeddingNoise`) needs only torch. `ScalaConfig` and `ScalaTrainer` need
+transformers, which is imported when they are first asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from scala.adversary import Adversary
+from scala.ascent_view import AscentView
 from scala.balls import Ball
 from scala.embedding_noise import EmbeddingNoise
 from scala.game import Game, NonFiniteLoss, RoundReport
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adversary",
+    "AscentView",
     "Ball",
     "EmbeddingNoise",
     "Game",
