@@ -80,7 +80,7 @@ glue-minilm: $(READY)  ## the main comparison on small encoders, for a CPU (GLUE
 	$(SWEEP)/main.toml $(GLUE_OPTIONS)
 
 glue-bert-base glue-roberta-large: TASKS =
-glue-bert-base: $(READY)  ## the main comparison on BERT-base, for a GPU (SMOKE=1: the whole path, tiny and meaningless, in minutes)
+glue-bert-base: $(READY)  ## the main comparison on BERT-base, for a GPU (SMOKE=1: the whole path, tiny and meaningless)
 	$(SWEEP)/$@.toml $(GLUE_OPTIONS) $(if $(SMOKE),--smoke)
 
 glue-roberta-large: $(READY)  ## the same on RoBERTa-large

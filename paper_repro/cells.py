@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from paper_repro.experiment import Run
+from paper_repro.experiment import Run, read_toml
 from paper_repro.paired import Estimate, average, bootstrap_interval, estimate
 from paper_repro.store import diverged_path, with_results
 from paper_repro.target import Reached, reach
-from paper_repro.tuning import TUNING, load_tuned, measured, read_toml
+from paper_repro.tuning import TUNING, load_tuned, measured
 
 _PLACEHOLDER = 1.23456789e-7  # in place of a tuned value that nobody has measured: no run has it, so its cells read "not run"
 _MOST_SEEDS = 20
@@ -73,7 +73,7 @@ def gather(by_task: Mapping[str, Sequence[Run]], folder: Path) -> Cells:
         cells[task] = {}
         varied = _varied(runs)
         for run in dict.fromkeys(dataclasses.replace(run, seed=0) for run in runs):
-            seeds = [dataclasses.replace(run, seed=seed) for seed in range(_MOST_SEEDS)]
+            seeds = [dataclasses.replace(run, seed=seed) for seed in sorted({*range(_MOST_SEEDS), *(r.seed for r in runs)})]
             flat = {**run.settings(), **dict(run.options)}
             cell = Cell(
                 method=run.method,
@@ -84,6 +84,27 @@ def gather(by_task: Mapping[str, Sequence[Run]], folder: Path) -> Cells:
             )
             cells[task][cell.name] = cell
     return cells
+
+
+def by_split(cells: Cells) -> Cells:
+    """The same, with a column of its own for every further split that results hold: "mnli mismatched" beside "mnli"."""
+    columns: Cells = {}
+    for task, column in cells.items():
+        columns[task] = column
+        results = [result for cell in column.values() for result in cell.results.values()]
+        for split in dict.fromkeys(name for result in results for name in result.get("further", {})):
+            columns[f"{task} {split.removeprefix('validation_')}"] = {
+                name: dataclasses.replace(
+                    cell,
+                    results={
+                        seed: {**result, **result["further"][split], "task": {**result["task"], "split": split}}
+                        for seed, result in cell.results.items()
+                        if split in result.get("further", {})
+                    },
+                )
+                for name, cell in column.items()
+            }
+    return columns
 
 
 def _varied(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -153,4 +174,7 @@ def reached(column: dict[str, Cell], cell: Cell, baseline: str, lower_end: bool)
 
 def hardware(*cells: Cell) -> set[str]:
     """What the cells' runs were made on: seconds compare on one device only."""
-    return {result["provenance"]["hardware"] for cell in cells for result in cell.results.values()}
+    results = [result for cell in cells for result in cell.results.values()]
+    # A result that does not say how many processes shared the work was made by one.
+    shared = [(result["provenance"]["hardware"], result["cost"].get("processes", 1)) for result in results]
+    return {hardware if count == 1 else f"{count} processes: {hardware}" for hardware, count in shared}

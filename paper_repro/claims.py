@@ -77,10 +77,11 @@ _Verdict = tuple[str, str]
 def _speedup(test: dict[str, Any], results: Path) -> _Verdict:
     """The least favourable task decides: the claim is made for the whole of GLUE."""
     cells, base = _cells(test["experiment"], results)
-    statuses, said = [], []
+    statuses, said, missing = [], [], []
     for task, column in cells.items():
         found = reached(column, column[test["method"]], base, lower_end=False)
         if found is None:
+            missing.append(task)
             continue
         speedup, key = found.speedup[test["cost"]], test["cost"]
         low, high = found.interval[key] if found.interval else (0.0, math.inf)
@@ -94,6 +95,8 @@ def _speedup(test: dict[str, Any], results: Path) -> _Verdict:
         else:
             spread = f" [{low:.2f}, {high:.2f}]" if found.interval else ""
             said.append(f"{task}: {speedup:.2f}{spread} times fewer {COSTS[key]}, {found.of} seeds")
+    if missing:
+        said.append(f"not run: {', '.join(missing)}")
     return _together(statuses, said, test)
 
 

@@ -25,7 +25,9 @@ import hashlib
 import itertools
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,7 @@ class Run:
         if self.train_examples < 0:
             raise ValueError(f"train_examples must be >= 0 (0: all), got {self.train_examples!r}")
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A name for the run's files: readable, then a digest of all settings."""
         digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:10]
@@ -123,21 +125,40 @@ class Run:
 _RUN_FIELDS = {f.name for f in dataclasses.fields(Run)} - {"options", "method", "seed", "task"}
 
 
-def load_experiment(path: str | Path, task: str, **overrides: Any) -> list[Run]:
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """An experiment file's content.
+
+    Raises:
+        ValueError: it cannot be read, or its methods or tasks are no tables.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as TOML: {error}") from error
+    for name in ("methods", "tasks"):
+        table = content.get(name, {})
+        if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
+            raise ValueError(f"{path}: {name} must be tables, [{name}.<name>]")
+    return content
+
+
+def load_experiment(
+    path: str | Path, task: str, resolve: Callable[[dict[str, Any]], dict[str, Any]] | None = None, **overrides: Any
+) -> list[Run]:
     """Read an experiment's file and list its runs on one task, methods innermost, so that they interleave.
 
     Args:
         path: the TOML file.
         task: the task to run it on; settings under [tasks.<task>] apply, settings of a method win over them.
+        resolve: changes the file's content right after parsing, `paper_repro.tuning` fills in measured values so.
         overrides: settings that win over the file's (model, seeds, train_examples ...); None means not given.
 
     Raises:
         ValueError: unreadable TOML, an unknown key (with the nearest known one), no methods, or a setting out of range.
     """
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as TOML: {error}") from error
+    content = read_toml(path)
+    if resolve is not None:
+        content = resolve(content)
     methods = content.pop("methods", {})
     tasks = content.pop("tasks", {})
     if not methods:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from convergence.record import provenance, write_whole
 from paper_repro.encoders import resolve, weights_hash
 from paper_repro.experiment import Run
+from paper_repro.memory import heaviest_step, largest_that_fits, micro_batches
 from paper_repro.rivals import RivalConfig, RivalTrainer
 from paper_repro.tasks import Task, load_task
 from scala.labelled_text import tokenized
@@ -73,7 +75,9 @@ def execute(
     Returns:
         The result: `settings`, `task`, `model`, `score` (the finished model's), `curve` (one entry an evaluation, with
         `train_seconds` inside the leader's steps and `wall_seconds` of everything since the run began), `training_log`,
-        `predictions` and `labels` (of the first split, in its order), `cost`, `provenance`.
+        `predictions` and `labels` (of the first split, in its order), `further` (score, predictions and labels of each other
+        split), `cost`, `provenance`. Its `micro_batch` is the one really used: no larger than the settings', and halved until
+        the longest batch fits into a GPU's memory, which changes no gradient (SAM's excepted, see `paper_repro.rivals.sam`).
 
     Raises:
         scala.game.NonFiniteLoss: the loss or a gradient left the finite numbers.
@@ -85,7 +89,8 @@ def execute(
         return read_result(path)
     task = load_task(run.task, glue_dir=glue_dir, train_examples=run.train_examples, held_out=run.held_out)
     checkpoints = path.with_suffix("")
-    trainer, model_facts = _trainer(run, task, checkpoints, progress, report_to)
+    micro_batch = _micro_batch(run, task, checkpoints)
+    trainer, model_facts = _trainer(run, task, checkpoints, micro_batch, progress=progress, report_to=report_to)
     trainer.began = began
     trainer.train(resume_from_checkpoint=_continue_from(checkpoints))
     result = {"settings": run.settings(), "model": model_facts, **_outcome(trainer, task), "provenance": provenance(_VERSIONED)}
@@ -98,16 +103,15 @@ def execute(
 
 
 _NUMBER = (int, float)
+_SPLIT = {"score": _NUMBER, "predictions": [_NUMBER], "labels": [_NUMBER]}
 _SHAPE: dict[str, Any] = {
     "settings": dict,
     "model": dict,
     "task": {"name": str, "metric": str, "split": str, "source": dict},
-    "score": _NUMBER,
     "curve": [{"step": _NUMBER, "gradient_evaluations": _NUMBER, "train_seconds": _NUMBER}],
-    "predictions": [_NUMBER],
-    "labels": [_NUMBER],
     "cost": {"steps": _NUMBER, "gradient_evaluations": _NUMBER, "train_seconds": _NUMBER, "train_examples": _NUMBER},
     "provenance": dict,
+    **_SPLIT,
 }
 
 
@@ -123,8 +127,13 @@ def read_result(path: Path) -> dict[str, Any]:
         _check_shape(result, _SHAPE, "the result")
         score = f"eval_{result['task']['split']}_{result['task']['metric']}"
         _check_shape(result["curve"], [{score: _NUMBER}], "curve")
-        if not result["curve"] or len(result["predictions"]) != len(result["labels"]):
-            raise ValueError("curve is empty, or there are not as many predictions as labels")
+        if not result["curve"]:
+            raise ValueError("curve is empty")
+        further = result.get("further", {})  # results of one split had none, once
+        _check_shape(further, dict, "further")
+        _check_shape(further, dict.fromkeys(further, _SPLIT), "further")
+        if any(len(split["predictions"]) != len(split["labels"]) for split in (result, *further.values())):
+            raise ValueError("there are not as many predictions as labels")
         run = Run.of_settings(result["settings"])
     except ValueError as error:  # of which bad UTF-8 and bad JSON are kinds
         raise ValueError(f"{path} is damaged ({error}); delete it, and its run is done again") from error
@@ -153,8 +162,25 @@ def _continue_from(checkpoints: Path) -> str | None:
     return None if found is None else str(found)
 
 
+def _micro_batch(run: Run, task: Task, checkpoints: Path) -> int:
+    """Samples of a forward pass: the settings' number, or less where many share the batch or the device's memory is small."""
+    sizes = micro_batches(run.batch_size, run.micro_batch, int(os.environ.get("WORLD_SIZE", "1")))
+    if not torch.accelerator.is_available():
+        return next(sizes)  # memory that a computer can swap is not worth the time of a trial
+    found = largest_that_fits(lambda size: heaviest_step(_trainer(run, task, checkpoints, size)[0]), sizes)
+    if found < run.micro_batch:
+        print(f"{run.identity}: micro-batches of {found}, not {run.micro_batch}; still {run.batch_size} a step", flush=True)
+    return found
+
+
 def _trainer(
-    run: Run, task: Task, checkpoints: Path, progress: Progress | None, report_to: str | Sequence[str]
+    run: Run,
+    task: Task,
+    checkpoints: Path,
+    micro_batch: int,
+    *,
+    progress: Progress | None = None,
+    report_to: str | Sequence[str] = "none",
 ) -> tuple[_TimedTrainer, dict[str, Any]]:
     location = resolve(run.model)
     set_seed(run.seed)  # the new head's weights
@@ -180,7 +206,7 @@ def _trainer(
     config = RivalConfig(
         output_dir=str(checkpoints),
         seed=run.seed,
-        per_device_train_batch_size=run.micro_batch,
+        per_device_train_batch_size=micro_batch,
         per_device_eval_batch_size=128,
         global_batch_size=run.batch_size,
         num_train_epochs=run.epochs,
@@ -197,6 +223,7 @@ def _trainer(
         use_cpu=not torch.accelerator.is_available(),  # unless told, transformers takes processes on CPUs for strangers
         report_to=report_to,  # type: ignore[arg-type]  # transformers takes any sequence
         run_name=run.identity,
+        log_level_replica="error",
         dataloader_pin_memory=torch.cuda.is_available(),
         **options,
     )
@@ -286,6 +313,7 @@ class _Clock(TrainerCallback):
         self.trainer.seconds += time.perf_counter() - self.began
         if state.global_step == state.max_steps:
             control.should_evaluate = True  # the last score is always that of the finished model
+            control.should_save = False  # the result follows at once
         self._show(state)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -304,24 +332,31 @@ def _outcome(trainer: _TimedTrainer, task: Task) -> dict[str, Any]:
     for entry in history:
         if "train_seconds" in entry:
             curve.setdefault(int(entry["step"]), {}).update(entry)
-    if f"eval_{first}" not in trainer.outputs:  # the last evaluation was another process's, cut off before it wrote the result
-        trainer.predict(trainer.eval_dataset[first], metric_key_prefix=f"eval_{first}")
-    scored = trainer.outputs[f"eval_{first}"]
-    rows = np.argsort(trainer.orders[first])  # back into the split's own order
-    outputs, labels = np.asarray(scored.predictions)[rows], np.asarray(scored.label_ids)[rows]
-    predictions = outputs.squeeze(-1) if task.labels is None else outputs.argmax(axis=-1)
     last = curve[max(curve)]
+
+    def split(name: str) -> dict[str, Any]:
+        scored = trainer.outputs[f"eval_{name}"]
+        rows = np.argsort(trainer.orders[name])  # back into the split's own order
+        outputs, labels = np.asarray(scored.predictions)[rows], np.asarray(scored.label_ids)[rows]
+        predictions = outputs.squeeze(-1) if task.labels is None else outputs.argmax(axis=-1)
+        return {
+            "score": last[f"eval_{name}_{task.metric}"],
+            "predictions": np.round(predictions, 6).tolist(),
+            "labels": np.round(labels, 6).tolist(),
+        }
+
     return {
         "task": {"name": task.name, "metric": task.metric, "split": first, "source": task.source},
-        "score": last[f"eval_{first}_{task.metric}"],
+        **split(first),
+        "further": {name: split(name) for name in task.evaluation if name != first},
         "curve": list(curve.values()),
         "training_log": [entry for entry in history if "loss" in entry],
-        "predictions": np.round(predictions, 6).tolist(),
-        "labels": np.round(labels, 6).tolist(),
         "cost": {
             "steps": trainer.state.global_step,
             "gradient_evaluations": trainer.gradient_evaluations,
             "train_seconds": trainer.seconds,
             "train_examples": len(trainer.train_dataset),
+            "micro_batch": trainer.args.per_device_train_batch_size,
+            "processes": trainer.args.world_size,
         },
     }

@@ -1,4 +1,4 @@
-"""A tiny random encoder and made-up GLUE files: every step of an experiment in a minute, and numbers that mean nothing."""
+"""A tiny random encoder and made-up GLUE files: every part of an experiment in a minute, and numbers that mean nothing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from paper_repro.glue import GLUE_TASKS, GlueTask
 from paper_repro.tuning import load_tuned
 
 WARNING = "SMOKE: a tiny random model on a few made-up sentences. These numbers mean nothing."
-_ROWS = {"train": 24}
-_EVALUATION_ROWS = 16
+_ROWS = 16
 _LARGEST_BATCH = 8
 _RATE = 1e-3
 
 
 def prepare(experiment: Path, tasks: list[str], seeds: list[int] | None, folder: Path) -> tuple[list[Run], str]:
-    """Make model and data in a folder, and list the experiment's runs, shrunk to them.
+    """Make model and data in a folder, and list the experiment's runs, shrunk to them: two steps, one evaluation.
 
     Returns:
         The runs (one seed unless seeds are given; one epoch), and the folder of the made-up GLUE files.
@@ -45,7 +44,7 @@ def prepare(experiment: Path, tasks: list[str], seeds: list[int] | None, folder:
                 "batch_size": batch,
                 "micro_batch": min(run.micro_batch, batch // 2 or 1),
                 "epochs": 1,
-                "evaluations": 2,
+                "evaluations": 1,
             }
             runs.append(dataclasses.replace(run, **small, train_examples=0, held_out=0.0, max_length=24, options=options))
     return list(dict.fromkeys(runs)), str(data)  # settings that differed in size only have become one
@@ -81,7 +80,7 @@ def _files(task: GlueTask, folder: Path) -> None:
     draw = random.Random(task.name)
     for split in task.splits:
         lines = ["\t".join([*task.text, task.label])] if task.header is None else []
-        for i in range(_ROWS.get(split, _EVALUATION_ROWS)):
+        for i in range(_ROWS):
             label = task.written[i % len(task.classes)] if task.classes else f"{draw.uniform(0, 5):.2f}"
             sentences = [" ".join("".join(draw.choices(string.ascii_lowercase, k=3)) for _ in range(4)) for _ in task.text]
             fields = dict(zip((*task.text, task.label), (*sentences, label), strict=True))

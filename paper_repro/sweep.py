@@ -14,6 +14,7 @@ Under torchrun every process works on the same run. Across machines, `--engine s
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import math
@@ -38,10 +39,10 @@ from scipy import stats
 
 from convergence.record import write_whole
 from paper_repro import smoke, tables
-from paper_repro.experiment import Run
+from paper_repro.experiment import Run, read_toml
 from paper_repro.run import execute
 from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
-from paper_repro.tuning import TUNING, load_tuned, measured, read_toml, summary_file
+from paper_repro.tuning import TUNING, load_tuned, measured, summary_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
 
@@ -97,11 +98,13 @@ def _sweep(args: argparse.Namespace) -> int:
     if args.smoke:
         out = args.out / "smoke"
         runs, glue_dir = smoke.prepare(args.experiment, tasks, args.seeds, out)
-        print(smoke.WARNING)
+        if _rank() == 0:
+            print(smoke.WARNING)
     else:
         best = measured(args.tuning)
         runs = [r for task in tasks for r in load_tuned(args.experiment, task, best, model=args.model, seeds=args.seeds)]
-    runs = sorted(runs, key=lambda run: run.seed)  # stable: within a seed by task, then in the file's order
+    # Stable: within a seed by task, then in the file's order. A seed or task that was named twice counts once.
+    runs = sorted(dict.fromkeys(runs), key=lambda run: run.seed)
     if args.engine == "submitit":
         jobs = submit(runs, out, glue_dir, slurm(out / "slurm", args.slurm))
         print(f"{jobs} jobs submitted, {len(runs) - jobs} runs already done; logs in {out / 'slurm'}")
@@ -145,6 +148,7 @@ def _worker(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: floa
     """A process of the pool; it ends with its parent, however that one ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
+    gc.freeze()
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     try:
         work(runs, out, glue_dir, deadline, workers)
@@ -199,13 +203,15 @@ def work(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float =
 def unclaimed(runs: Sequence[Run], out: Path) -> Iterator[Run]:
     """The runs that are not finished and that no process has in hand, each locked for as long as the caller has it.
 
-    The lock is the operating system's, so that of a killed process is free again.
+    The lock is the operating system's, so that of a killed process is free again. No run comes twice, even if no result
+    appears.
     """
+    given: set[Run] = set()
     found = True
     while found:  # another sweep may have been killed meanwhile
         found = False
         for run in runs:
-            if finished(run, out):
+            if run in given or finished(run, out):
                 continue
             lock = FileLock(result_path(run, out).with_suffix(".lock"))
             Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
@@ -216,6 +222,7 @@ def unclaimed(runs: Sequence[Run], out: Path) -> Iterator[Run]:
             try:
                 if not finished(run, out):
                     found = True
+                    given.add(run)
                     yield run
             finally:
                 lock.release()
@@ -304,7 +311,7 @@ def _rank_0s(identity: str | None) -> str | None:
     """What the first process of torchrun says; all must enter the same run."""
     if _processes() == 1:
         return identity
-    PartialState()
+    PartialState(cpu=not torch.accelerator.is_available())  # unless told, it takes processes on CPUs for strangers
     said = [identity]
     broadcast_object_list(said, from_process=0)
     return said[0]
@@ -431,4 +438,12 @@ def grids(runs: Sequence[Run], out: Path) -> dict[str, dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.freeze()  # every run begins with a collection, which would look through all that the libraries' import made
+    status = main()
+    if _processes() > 1:
+        # While Python 3.11 shuts down it kills threads that ask for its lock; in one of torch's C++ threads that is an abort,
+        # now and then, after all the work is done: torchrun would call it a failure. So leave without shutting down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

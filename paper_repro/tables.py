@@ -21,19 +21,19 @@ from convergence.record import write_whole
 from paper_repro.cells import (
     Cell,
     Cells,
+    by_split,
     differences,
     gather,
     hardware,
     metric_of,
     of_cell,
     planned,
-    predictions,
     reached,
     rows_of,
 )
 from paper_repro.experiment import Run
 from paper_repro.figures import draw_speedup, draw_sweep
-from paper_repro.paired import Estimate, average, bootstrap_interval, holm
+from paper_repro.paired import Estimate, average, holm
 from paper_repro.target import COSTS, Reached
 from paper_repro.tuning import EXPERIMENTS, TUNING
 
@@ -50,14 +50,18 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def scores_table(cells: Cells) -> Table:
-    """Mean score over seeds with its interval and the number of seeds; the mean over tasks where all were run."""
-    head = ["method", "batch", *(f"{task} ({metric_of(column)})" for task, column in cells.items()), "average"]
+    """Mean score over seeds with its interval and the number of seeds; the mean over tasks where all were run.
+
+    MNLI's mismatched split has a column, and no part in the mean.
+    """
+    columns = by_split(cells)
+    head = ["method", "batch", *(f"{name} ({metric_of(column)})" for name, column in columns.items()), "average"]
     rows = []
     for name in rows_of(cells):
         first = next(column[name] for column in cells.values() if name in column)
-        found = [of_cell(column[name]) if name in column else None for column in cells.values()]
         line = [name, str(first.batch_size)]
-        line += [_score(column[name]) if name in column else NOT_PLANNED for column in cells.values()]
+        line += [_score(column[name]) if name in column else NOT_PLANNED for column in columns.values()]
+        found = [of_cell(column[name]) if name in column else None for column in cells.values()]
         known = [e for e in found if e is not None]
         line.append(_points(average(known)) if len(known) == len(cells) else "not all run")
         rows.append(line)
@@ -68,27 +72,25 @@ def _score(cell: Cell) -> str:
     diverged = f"{cell.diverged} diverged"
     if not cell.results:
         return diverged if cell.diverged else NOT_RUN
-    seeds = sorted(cell.results)
-    one = cell.results[seeds[0]]
-    low, high = bootstrap_interval(one["task"]["metric"], predictions(cell, seeds), np.asarray(one["labels"], dtype=float))
-    mean = np.mean([cell.results[seed]["score"] for seed in seeds])
-    count = f"n={len(seeds)}" + (f", {diverged}" if cell.diverged else "")
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}] {count}"
+    found = of_cell(cell)
+    assert found is not None
+    return f"{_points(found)} n={len(cell.results)}" + (f", {diverged}" if cell.diverged else "")
 
 
 def differences_table(cells: Cells, reference: str) -> Table:
     """Paired differences in points, with p-values corrected (Holm) over the methods of each column."""
-    found = differences(cells, reference)
-    columns = [*cells, "average"]
+    columns = by_split(cells)
+    tasks, splits = differences(cells, reference), differences(columns, reference)
+    found = {name: splits[name] | {"average": tasks[name]["average"]} for name in tasks}
     rows = {name: [name] for name in found}
-    for column in columns:
-        known = [(name, e) for name, row in found.items() if (e := row[column]) is not None]
-        corrected = dict(zip([name for name, _ in known], holm([e.p for _, e in known]), strict=True))
+    for column in [*columns, "average"]:
+        known = {name: e for name, row in found.items() if (e := row[column]) is not None}
+        corrected = dict(zip(known, holm([e.p for e in known.values()]), strict=True))
         for name, row in found.items():
             e = row[column]
-            missing = "not all run" if column not in cells else NOT_RUN if name in cells[column] else NOT_PLANNED
+            missing = "not all run" if column == "average" else NOT_RUN if name in columns[column] else NOT_PLANNED
             rows[name].append(missing if e is None else f"{_points(e, sign=True)} p={corrected[name]:.2g}")
-    return [f"against {reference}", *columns], list(rows.values())
+    return [f"against {reference}", *columns, "average"], list(rows.values())
 
 
 def speedup_table(cells: Cells, baseline: str, lower_end: bool) -> Table:
@@ -178,10 +180,8 @@ def write(experiment: Path, by_task: Mapping[str, Sequence[Run]], results: Path,
     for reference in dict.fromkeys([baseline, LARGE_BATCH]):
         if reference in plain and len(rows_of(cells)) > 1:
             tables[f"against-{reference}"] = differences_table(cells, reference)
-    explain = (
-        "95% intervals: scores by the bootstrap over seeds and examples; average and differences paired by seed and example"
-    )
-    parts.append(f"{explain}, p-values two-sided, Holm over the methods of a column (see `paper_repro/paired.py`).")
+    explain = "95% intervals take seeds and examples as random, differences are paired by both"
+    parts.append(f"{explain}; p-values are two-sided, Holm over the methods of a column (see `paper_repro/paired.py`).")
     parts += [markdown(table) for table in tables.values()]
     title = f"{stem}{': ' + warning if warning else ''}"
     if _is_comparison(stem):

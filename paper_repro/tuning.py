@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paper_repro.experiment import Run, load_experiment
+from paper_repro.experiment import Run, load_experiment, read_toml
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 TUNING = Path(__file__).parent / "results" / "tuning"
@@ -26,7 +24,7 @@ TUNING = Path(__file__).parent / "results" / "tuning"
 Best = Callable[[str, str, str, str], float]
 """best(model, task, method, key): the tuned value of a setting"""
 
-_TUNED = re.compile(r"tuned(?: (?P<method>[\w-]+))?(?: \* (?P<factor>[\d.e+-]+))?")
+_TUNED = re.compile(r"tuned(?: ([\w-]+))?(?: \* ([\d.e+-]+))?")
 
 
 def summary_file(folder: Path, experiment: Path, model: str, task: str) -> Path:
@@ -68,7 +66,7 @@ def measured(folder: Path = TUNING) -> Best:
 
 def _tuner(model: str, task: str, method: str) -> str:
     """The experiment file that tunes a method, as far as the files say."""
-    for path in sorted(EXPERIMENTS.glob("tuning*.toml")):
+    for path in sorted(EXPERIMENTS.glob("tuning*.toml"), key=lambda path: len(path.stem)):  # tuning.toml, then special ones
         content = read_toml(path)
         of_task = content.get("tasks", {}).get(task)
         if of_task is not None and method in content["methods"] and model in (of_task.get("model"), content.get("model")):
@@ -82,63 +80,33 @@ def load_tuned(path: str | Path, task: str, best: Best, **overrides: Any) -> lis
     Raises:
         ValueError: as there, and for a value that begins with "tuned" but reads as none of the forms above.
     """
-    content = read_toml(path)
-    of_task = content.get("tasks", {}).get(task, {}).get("model", content.get("model", ""))
-    replaced = False
-    for method, settings in content.get("methods", {}).items():
-        model = overrides.get("model") or settings.get("model", of_task)
-        for key, value in settings.items():
-            values = value if isinstance(value, list) else [value]
-            forms = [_form(v) for v in values]
-            if any(forms):
+
+    def resolve(content: dict[str, Any]) -> dict[str, Any]:
+        of_task = content.get("tasks", {}).get(task, {}).get("model", content.get("model", ""))
+        for method, settings in content.get("methods", {}).items():
+            model = overrides.get("model") or settings.get("model", of_task)
+            for key, value in settings.items():
+                forms = [_form(v, f"{path}: [methods.{method}] {key}") for v in (value if isinstance(value, list) else [value])]
                 new = [
-                    v if form is None else _scaled(best(model, task, form["method"] or method, key), form["factor"])
-                    for v, form in zip(values, forms, strict=True)
+                    form if not isinstance(form, re.Match) else _scaled(best(model, task, form[1] or method, key), form[2])
+                    for form in forms
                 ]
                 settings[key] = new if isinstance(value, list) else new[0]
-                replaced = True
-    if not replaced:
-        return load_experiment(path, task, **overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / Path(path).name
-        written.write_text(_toml(content), encoding="utf-8")
-        try:
-            return load_experiment(written, task, **overrides)
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(written), str(path))) from error
+        return content
+
+    return load_experiment(path, task, resolve, **overrides)
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """An experiment file's content.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as TOML: {error}") from error
-
-
-def _form(value: Any) -> re.Match[str] | None:
+def _form(value: Any, where: str) -> Any:
+    """The parts of a "tuned" value; any other value itself."""
     if not isinstance(value, str) or not value.startswith("tuned"):
-        return None
+        return value
     form = _TUNED.fullmatch(value)
     if form is None:
-        raise ValueError(f'{value!r} is none of "tuned", "tuned METHOD", "tuned METHOD * FACTOR"')
+        raise ValueError(f'{where} = {value!r} is none of "tuned", "tuned METHOD", "tuned METHOD * FACTOR"')
     return form
 
 
 def _scaled(value: float, factor: str | None) -> float:
     # Six digits: the same rate, and so the same run, whatever the last bit of a product.
     return value if factor is None else float(f"{value * float(factor):.6g}")
-
-
-def _toml(content: dict[str, Any]) -> str:
-    """Scalars, lists and two levels of tables; JSON's scalars and lists are TOML's too."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in content.items() if not isinstance(value, dict)]
-    for name, table in content.items():
-        if isinstance(table, dict):
-            for row, settings in table.items():
-                lines += [f"[{name}.{json.dumps(row)}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
-    return "\n".join(lines)

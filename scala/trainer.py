@@ -309,6 +309,7 @@ class ScalaTrainer(Trainer):
         state = {"gradient_evaluations": torch.tensor(self.game.gradient_evaluations)}
         if self.game.adversary is not None:
             state |= {f"noise.{key}": noise for key, noise in self.game.adversary.memory.items()}
+        Path(output_dir).mkdir(parents=True, exist_ok=True)  # this process may be the first to get here
         save_file(state, self._follower_file(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

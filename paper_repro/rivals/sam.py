@@ -26,8 +26,7 @@ class Sam(Rival):
             loss = micro.inner(None)
         # Not backward(): gradients that micro-batches before this one left behind stay as they are.
         gradients = torch.autograd.grad(loss * micro.loss_scale, parameters, allow_unused=True)
-        # ScalaTrainer makes the embedding matrix's gradient sparse where it adds micro-batches up; norms want it dense.
-        moved = [(p, g.to_dense()) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+        moved = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
         norm = torch.nn.utils.get_total_norm([g for _, g in moved])
         if norm.isfinite():  # else stay: the leader's own gradient meets the guard, or fp16's scaler
             self._kept = tuple((p, p.detach().clone()) for p, _ in moved)

@@ -129,6 +129,7 @@ def test_comparable(one, made_up, scala, seeds, status):
 def test_a_task_that_was_not_run_is_named(one, made_up):
     made_up({"adamw-32": 800, "lamb": 800, "scala": 800}, tasks=("rte",))
     assert "mean over rte (not run: sst2)" in one(COMPARABLE)[1]
+    assert one(SPEEDUP)[1].endswith("; not run: sst2")
 
 
 SPEEDUP = 'kind = "speedup"\nexperiment = "e"\nmethod = "scala"\ncost = "train_seconds"\nat_least = 2.7\n'

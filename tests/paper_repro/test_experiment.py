@@ -49,6 +49,15 @@ def test_what_is_given_on_the_command_line_wins(file):
     assert {run.model for run in runs} == {"bert-tiny"}
 
 
+def test_a_hook_changes_what_was_read(file):
+    def resolve(content):
+        content["methods"]["adamw"]["learning_rate"] = 0.25
+        del content["methods"]["scala"]
+        return content
+
+    assert [run.learning_rate for run in load_experiment(file(GOOD), "sst2", resolve)] == [0.25, 0.25]
+
+
 def test_identity_depends_on_every_setting():
     base = {"task": "t", "model": "m", "method": "x", "seed": 0, "batch_size": 32}
     others = [{}, {"seed": 1}, {"epochs": 4}, {"learning_rate": 2e-4}, {"held_out": 0.1}, {"options": (("noise", "none"),)}]
@@ -91,6 +100,8 @@ def test_a_run_comes_back_from_its_settings():
         (("noise_radius = 0.05", "rival = 'sam'\nnoise_radius = 0.03"), "rival = 'sam' does not read noise_radius"),
         (("noise_radius = 0.05", "sam_rho = 0.05"), "rival = 'none' does not read sam_rho"),
         (("epochs = 2", "epochs = "), "cannot be read as TOML"),
+        (("[methods.adamw]", "[methods]"), r"methods must be tables, \[methods\.<name>\]"),
+        (("[tasks.sst2]", "[tasks]"), r"tasks must be tables, \[tasks\.<name>\]"),
         (("methods", "ways"), r"no \[methods\.<name>\] table"),
     ],
 )

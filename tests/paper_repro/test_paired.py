@@ -76,6 +76,19 @@ def test_two_methods_that_are_alike_are_told_apart_one_time_in_twenty(spread, se
     assert rejected / trials < 0.085
 
 
+def test_small_p_values_are_as_rare_as_they_say_and_holms_correction_holds():
+    """Nine methods against a tenth, all alike, three seeds: Holm asks the least p-value to be below 0.05 / 9."""
+    rng = np.random.default_rng(0)
+    labels, trials, found = np.zeros(150), 250, 0
+    for _ in range(trials):
+        easy = rng.normal(0.8, 0.6, size=150)
+        runs = [
+            (easy + rng.normal(0, 0.15, size=(3, 1)) + rng.normal(0, 0.5, size=(3, 150)) < 0).astype(float) for _ in range(10)
+        ]
+        found += min(holm([estimate("accuracy", run, labels, runs[0]).p for run in runs[1:]])) < 0.05
+    assert found / trials < 0.085
+
+
 def test_a_real_difference_is_found_although_three_seeds_alone_could_not_show_it():
     rng = np.random.default_rng(0)
     labels = np.zeros(800)

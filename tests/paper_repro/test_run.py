@@ -49,8 +49,14 @@ def test_each_evaluation_is_made_once_and_the_last_ones_predictions_are_kept(sma
         made.append(keywords["metric_key_prefix"])
         return loop(self, dataloader, *arguments, **keywords)
 
+    saved = []
+    save = run.RivalTrainer._save_checkpoint
+    monkeypatch.setattr(
+        run.RivalTrainer, "_save_checkpoint", lambda self, *more: (saved.append(self.state.global_step), save(self, *more))
+    )
     monkeypatch.setattr(run.RivalTrainer, "evaluation_loop", counted)
     result = execute(small, tmp_path)
+    assert saved == [2]  # none at the end, where the result follows at once
     assert made == ["eval_held_out"] * 2
     assert [point["step"] for point in result["curve"]] == [2, 4]
 
@@ -140,7 +146,7 @@ def test_dropout_reaches_the_model(small, tmp_path):
     for dropout in (None, 0.0, 0.4):
         one = dataclasses.replace(small, dropout=dropout)
         task = load_task("acceptability", train_examples=32, held_out=0.01)
-        trainers[dropout] = run._trainer(one, task, tmp_path, None, "none")[0].model
+        trainers[dropout] = run._trainer(one, task, tmp_path, 8)[0].model
     rates = {
         key: {module.p for module in model.modules() if type(module).__name__ == "Dropout"} for key, model in trainers.items()
     }
@@ -180,6 +186,12 @@ def spoilt(change):
         (spoilt(lambda r: r["curve"][0].pop("eval_held_out_accuracy")), r"curve\[0\] has no 'eval_held_out_accuracy'"),
         (spoilt(lambda r: r.update(curve=[])), "curve is empty"),
         (spoilt(lambda r: r["predictions"].pop()), "not as many predictions as labels"),
+        (spoilt(lambda r: r.update(further=[])), r"further is '\[\]', of a wrong kind"),
+        (spoilt(lambda r: r.update(further={"b": {"score": 1, "predictions": [1]}})), "b has no 'labels'"),
+        (
+            spoilt(lambda r: r.update(further={"b": {"score": 1, "predictions": [1], "labels": []}})),
+            "not as many predictions as labels",
+        ),
         (spoilt(lambda r: r["predictions"].append(None)), r"predictions\[40\] is 'None'"),
         (spoilt(lambda r: r.pop("settings")), "no 'settings'"),
         (spoilt(lambda r: r["settings"].update(colour="red")), "not the settings of a run"),

@@ -14,7 +14,9 @@ from filelock import FileLock
 
 from paper_repro import sweep
 from paper_repro.experiment import Run, load_experiment
+from paper_repro.run import read_result
 from paper_repro.store import collect, compact, diverged_path, finished, result_path
+from paper_repro.tasks import load_task
 from paper_repro.tuning import load_tuned, measured
 from scala.game import NonFiniteLoss
 
@@ -125,6 +127,19 @@ def test_what_another_process_has_in_hand_is_left_to_it(tmp_path):
     assert next(sweep.unclaimed(runs, tmp_path)).seed == 0
 
 
+def test_a_run_whose_result_never_appears_is_given_out_once(tmp_path):
+    runs = [Run("cola", "m", "lamb", seed, 32) for seed in (0, 1)]
+    assert list(sweep.unclaimed(runs, tmp_path)) == runs
+
+
+def test_a_seed_named_twice_counts_once(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "execute", fake_execute([]))
+    summary = tmp_path / "s.json"
+    arguments = [str(experiment), "--seeds", "3", "3", "--out", str(tmp_path / "out"), "--summary", str(summary)]
+    assert sweep.main(arguments) == 0
+    assert [line["seeds"] for line in json.loads(summary.read_text())["lines"]] == [[3], [3]]
+
+
 def _hold(runs, out, ready):
     for _ in sweep.unclaimed(runs, out):
         ready.set()
@@ -160,7 +175,7 @@ def test_two_workers_killed_end_as_one_never_killed(experiment, tmp_path):
         return [sys.executable, "-m", "paper_repro.sweep", str(experiment), "--seeds", "0", "--out", str(out), *more]
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, env=environment)
+    assert sweep.main(command(tmp_path / "whole")[3:]) == 0
     cut, kills, before = tmp_path / "cut", 0, set()
     for _ in range(8):
         process = subprocess.Popen(command(cut, "--workers", "2"), stdout=subprocess.DEVNULL, env=environment)
@@ -179,6 +194,23 @@ def test_two_workers_killed_end_as_one_never_killed(experiment, tmp_path):
     assert len(whole) == 2
     assert [p.name for p in whole] == [p.name for p in cut_short]
     assert [without_times(p) for p in whole] == [without_times(p) for p in cut_short]
+
+
+def test_two_processes_of_torchrun_do_each_run_together(experiment, tmp_path):
+    experiment.write_text(experiment.read_text() + "held_out = 0.01\n")  # of the task
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "paper_repro.sweep"]
+    more = [str(experiment), "--seeds", "0", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *more], capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("[2/2]") == 1
+    runs = load_experiment(experiment, "acceptability", seeds=[0])
+    labels = load_task("acceptability", train_examples=32, held_out=0.01).evaluation["held_out"]["label"]
+    for run, gradients in zip(runs, (64, 96), strict=True):
+        found = read_result(result_path(run, tmp_path / "out"))
+        assert found["labels"] == list(labels)
+        assert (found["cost"]["processes"], found["cost"]["steps"], found["cost"]["gradient_evaluations"]) == (2, 4, gradients)
+    assert not list((tmp_path / "out").rglob("checkpoint-*"))
 
 
 def test_the_budget_stops_a_run_and_it_continues(experiment, tmp_path, monkeypatch, capsys):
@@ -283,7 +315,7 @@ def test_missing_or_unfinished_tuning_is_refused(tmp_path, methods, message):
 def test_a_strange_form_of_tuned_and_other_mistakes_name_the_file(tmp_path):
     path = tmp_path / "e.toml"
     path.write_text(TUNED.replace('"tuned"', '"tuned / 2"'))
-    with pytest.raises(ValueError, match="'tuned / 2' is none of"):
+    with pytest.raises(ValueError, match=rf"{path}: \[methods\.lamb\] learning_rate = 'tuned / 2' is none of"):
         load_tuned(path, "cola", lambda *_: 0.1)
     path.write_text(TUNED.replace("batch_size", "batch_seize"))
     with pytest.raises(ValueError, match=f"{path}.*unknown key 'batch_seize'"):

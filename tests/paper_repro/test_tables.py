@@ -135,6 +135,34 @@ def test_page_latex_and_figure(experiment, folder, tmp_path):
     assert r"noise\_radius" in latex
 
 
+def test_a_further_split_has_a_column_and_no_part_in_the_average(experiment, folder):
+    cells = gather({"sst2": planned(experiment)["sst2"]}, folder)
+    before = rows(tables.scores_table(cells))
+    for column in cells.values():
+        for cell in column.values():
+            for result in cell.results.values():
+                labels = result["labels"]
+                predictions = labels if cell.method == "lamb" else [1 - label for label in labels]
+                result["further"] = {
+                    "validation_mismatched": {
+                        "score": float(predictions == labels),
+                        "predictions": predictions,
+                        "labels": labels,
+                    }
+                }
+    after = rows(tables.scores_table(cells))
+    assert {name: row.pop("sst2 mismatched (accuracy)") for name, row in after.items()} == {
+        "adamw-32": "0.0 [0.0, 0.0] n=3",
+        "lamb": "100.0 [100.0, 100.0] n=3",
+        "scala noise_radius 0.01": "0.0 [0.0, 0.0] n=3",
+        "scala noise_radius 0.1": "0.0 [0.0, 0.0] n=3",
+    }
+    assert after == before
+    differences = rows(tables.differences_table(cells, "adamw-32"))
+    assert differences["lamb"]["sst2 mismatched"].startswith("+100.0")
+    assert differences["lamb"]["average"].split(" p=")[0] == differences["lamb"]["sst2"].split(" p=")[0]
+
+
 def test_seconds_of_different_machines_are_not_compared(experiment, folder):
     for run in load_experiment(experiment, "sst2"):
         if run.method == "lamb":
@@ -144,6 +172,10 @@ def test_seconds_of_different_machines_are_not_compared(experiment, folder):
     found = {row[1]: row for row in tables.speedup_table(cells, "adamw-32", lower_end=False)[1]}
     assert found["lamb"][11] == "other hardware"
     assert found["lamb"][9] != "other hardware"
+    shared = next(iter(cells["sst2"]["lamb"].results.values()))
+    shared["cost"]["processes"] = 4  # no less other hardware than another GPU
+    assert hardware(cells["sst2"]["lamb"]) == {"gpu", "4 processes: gpu"}
+    shared["cost"]["processes"] = 1
     assert found["adamw-32"][9:] == ["1.00 [1.00, 1.00]"] * 3 + [found["adamw-32"][12]]
     assert found["scala noise_radius 0.01"][6:12] == ["not reached"] * 6
 

@@ -1,0 +1,107 @@
+import dataclasses
+
+import pytest
+import torch
+
+from paper_repro import run
+from paper_repro.experiment import Run
+from paper_repro.memory import heaviest_step, largest_that_fits, micro_batches
+from paper_repro.run import execute
+from paper_repro.tasks import load_task
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "micro_batch", "processes", "sizes"),
+    [
+        (32, 32, 1, [32, 16, 8, 4, 2, 1]),
+        (32, 32, 2, [16, 8, 4, 2, 1]),  # a batch that several processes share
+        (15, 15, 1, [15, 5, 1]),
+        (1024, 96, 1, [64, 32, 16, 8, 4, 2, 1]),
+    ],
+)
+def test_sizes_divide_the_share_of_each_process(batch_size, micro_batch, processes, sizes):
+    assert list(micro_batches(batch_size, micro_batch, processes)) == sizes
+
+
+def test_the_first_that_fits():
+    tried = []
+
+    def trial(size):
+        tried.append(size)
+        if size > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert largest_that_fits(trial, micro_batches(64, 64)) == 8
+    assert tried == [64, 32, 16, 8]
+
+
+def test_nothing_fits():
+    def trial(size):
+        raise torch.OutOfMemoryError(f"CUDA out of memory at {size}")
+
+    with pytest.raises(
+        torch.OutOfMemoryError, match=r"not even micro-batches of 1 fit.*memory at 1.*gradient_checkpointing = true"
+    ):
+        largest_that_fits(trial, micro_batches(4, 4))
+
+
+def test_other_errors_are_not_hidden():
+    def trial(size):
+        raise RuntimeError("another")
+
+    with pytest.raises(RuntimeError, match="another"):
+        largest_that_fits(trial, micro_batches(4, 4))
+
+
+@pytest.fixture(scope="module")
+def small(encoder):
+    return Run(
+        task="acceptability", model=encoder, method="scala", seed=0, batch_size=16, micro_batch=8, epochs=2, learning_rate=1e-2,
+        evaluations=1, train_examples=32, held_out=0.01,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        ({"noise": "none"}, 1),
+        ({}, 2),
+        ({"rival": "sam", "gradient_checkpointing": True}, 2),
+        ({"rival": "freelb", "noise_steps": 3}, 3),
+        ({"rival": "smart"}, 3),
+    ],
+    ids=str,
+)
+def test_the_heaviest_step_has_the_longest_samples_and_all_the_methods_passes(small, tmp_path, options, passes):
+    one = dataclasses.replace(small, options=tuple(sorted(options.items())))
+    task = load_task("acceptability", train_examples=32, held_out=0.01)
+    trainer, _ = run._trainer(one, task, tmp_path, 8)
+    longest, shapes = max(len(ids) for ids in trainer.train_dataset["input_ids"]), []
+    trainer.model.register_forward_pre_hook(
+        lambda _model, _inputs, named: shapes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    heaviest_step(trainer)
+    assert shapes == [(8, longest)] * 2 * passes
+    assert trainer.game.gradient_evaluations == 8 * 2 * passes
+    assert trainer.game.leader.state  # so the second step had it in memory
+    if "gradient_checkpointing" in options:
+        assert trainer.model.is_gradient_checkpointing
+
+
+def test_a_run_uses_what_fits_says_so_and_keeps_its_name_and_steps(small, tmp_path, monkeypatch, capsys):
+    plain = execute(small, tmp_path / "plain")
+    assert plain["cost"]["micro_batch"] == 8
+
+    def heaviest(trainer):
+        if trainer.args.per_device_train_batch_size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(run, "heaviest_step", heaviest)
+    assert execute(small, tmp_path / "cpu")["cost"]["micro_batch"] == 8  # nothing is tried without a GPU
+    monkeypatch.setattr(run.torch.accelerator, "is_available", lambda: True)
+    found = execute(small, tmp_path / "gpu")
+    assert found["cost"]["micro_batch"] == 2
+    assert found["settings"] == plain["settings"]
+    for key in ("steps", "gradient_evaluations"):
+        assert found["cost"][key] == plain["cost"][key]
+    assert "micro-batches of 2, not 8; still 16 a step" in capsys.readouterr().out
