@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from tiny_models import collate, tiny_data, tiny_model
 
+from paper_repro.claims import report
 from scala import ScalaTrainer
 
 ROOT = Path(__file__).parents[1]
@@ -127,3 +128,12 @@ def test_the_table_of_ascents_holds_the_committed_numbers():
         "half-batch": 0.032,
         "top-half": 0.032,
     }
+
+
+def test_the_speed_of_the_adaptation_is_that_of_the_claims():
+    found = report()
+    text = " ".join(section("Speed").split())
+    for cost in ("seconds", "steps"):
+        said = re.search(rf"sst2: (\S+) (\[.*?\]) times fewer {cost}, 3 seeds", found)
+        assert said is not None
+        assert f"{said[1]} times fewer {cost} {said[2]}" in text
