@@ -184,6 +184,8 @@ def _runs(task: str, method: str, settings: dict[str, Any]) -> list[Run]:
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise ValueError(f"unknown key {key!r}; {hint}")
     swept = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
+    if missing := {"model", "batch_size"} - settings.keys():
+        raise ValueError(f"no {' and no '.join(sorted(missing))} for task {task!r}; set it here or in [tasks.{task}]")
     runs = []
     for seed in seeds:
         for values in itertools.product(*swept.values()):

@@ -40,8 +40,10 @@ from scipy import stats
 from convergence.record import write_whole
 from paper_repro import smoke, tables
 from paper_repro.experiment import Run, read_toml
+from paper_repro.glue import GLUE_TASKS
 from paper_repro.run import execute
 from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
+from paper_repro.tasks import EMBEDDED, unknown
 from paper_repro.tuning import TUNING, load_tuned, measured, summary_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
@@ -89,9 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sweep(args: argparse.Namespace) -> int:
     deadline = time.time() + 60 * args.budget_min
-    tasks = args.tasks or list(read_toml(args.experiment).get("tasks", {}))
-    if not tasks:
-        raise ValueError(f"{args.experiment} names no [tasks.*]; say which with --tasks")
+    tasks = _tasks(args)
     if args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}")
     out, glue_dir = args.out, args.glue_dir
@@ -120,6 +120,16 @@ def _sweep(args: argparse.Namespace) -> int:
     if _rank() == 0:
         _report(args, runs, out, deadline)
     return 0
+
+
+def _tasks(args: argparse.Namespace) -> list[str]:
+    tasks = args.tasks or list(read_toml(args.experiment).get("tasks", {}))
+    if not tasks:
+        raise ValueError(f"{args.experiment} names no [tasks.*]; say which with --tasks")
+    for task in tasks:
+        if task not in (EMBEDDED, *GLUE_TASKS):
+            raise unknown(task)
+    return tasks
 
 
 def _pool(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float, workers: int) -> None:

@@ -42,6 +42,11 @@ class Task:
     source: dict[str, Any]
 
 
+def unknown(name: str) -> ValueError:
+    """The error for a task that there is not."""
+    return ValueError(f"unknown task {name!r}; choose {EMBEDDED!r} or one of GLUE's: {', '.join(GLUE_TASKS)}")
+
+
 def load_task(name: str, glue_dir: str | None = None, train_examples: int = 0, held_out: float = 0.0) -> Task:
     """Load a task.
 
@@ -62,7 +67,7 @@ def load_task(name: str, glue_dir: str | None = None, train_examples: int = 0, h
         task = _glue(name, glue_dir)
         groups = range(len(task.train))
     else:
-        raise ValueError(f"unknown task {name!r}; choose {EMBEDDED!r} or one of GLUE's: {', '.join(GLUE_TASKS)}")
+        raise unknown(name)
     train, evaluation = task.train, task.evaluation
     if held_out:
         splitter = GroupShuffleSplit(n_splits=1, test_size=held_out, random_state=_SHUFFLE_SEED)

@@ -114,3 +114,11 @@ def test_bad_files_are_refused(file, change, message):
 def test_missing_file():
     with pytest.raises(ValueError, match=r"nowhere\.toml: cannot be read"):
         load_experiment("nowhere.toml", "mrpc")
+
+
+@pytest.mark.parametrize(("content", "missing"), [("", "batch_size and no model"), ('model = "bert-tiny"', "batch_size")])
+def test_a_setting_that_a_run_needs_and_nothing_gives(tmp_path, content, missing):
+    path = tmp_path / "one.toml"
+    path.write_text(f"{content}\n[methods.lamb]\nseeds = [0]\n")
+    with pytest.raises(ValueError, match=rf"\[methods.lamb\]: no {missing} for task 'cola'; set it here"):
+        load_experiment(path, "cola")

@@ -389,3 +389,9 @@ def test_no_task(tmp_path, capsys):
     (tmp_path / "e.toml").write_text("[methods.lamb]\nbatch_size = 32\n")
     assert sweep.main([str(tmp_path / "e.toml")]) == 1
     assert "names no [tasks.*]; say which with --tasks" in capsys.readouterr().err
+
+
+def test_an_unknown_task_is_refused_before_anything_else(capsys):
+    tuning = Path(sweep.__file__).parent / "experiments/tuning.toml"
+    assert sweep.main([str(tuning), "--tasks", "cola", "poker"]) == 1
+    assert "unknown task 'poker'; choose 'acceptability' or one of GLUE's: cola" in capsys.readouterr().err
