@@ -583,11 +583,8 @@ def _whole_norm(z: Tensor) -> Tensor:
         return torch.linalg.vector_norm(z, dtype=_full(z.dtype))
     # On a CPU torch's norm is slower, and of ten million float32 entries it is wrong from its fourth digit on.
     flat = z.to(_full(z.dtype)).reshape(-1)
-    return (
-        torch.tensor(sum(torch.dot(piece, piece).item() for piece in flat.split(_PIECE)), dtype=torch.float64)
-        .sqrt()
-        .to(flat.dtype)
-    )
+    squares = sum(torch.dot(piece, piece).item() for piece in flat.split(_PIECE))
+    return torch.tensor(math.sqrt(squares), dtype=flat.dtype)
 
 
 def _global_norm(gradients: list[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,7 +39,7 @@ class MicroBatch:
     loss_scale: float
 
 
-class Rival(Game):
+class Rival(Game, ABC):
     """A method that changes the loss which the leader descends; a subclass says how in `play`.
 
     The game counts gradients and refuses what is not finite, as for ScaLA. `RivalTrainer` back-propagates every loss that
@@ -78,9 +79,9 @@ class Rival(Game):
         """Losses, and so backward passes, for each micro-batch of the present step."""
         return 1
 
+    @abstractmethod
     def play(self, micro: MicroBatch) -> Tensor:
         """The loss that is back-propagated next."""
-        raise NotImplementedError
 
     def settle(self) -> None:
         """Forget the micro-batch, after its last backward pass or after an error."""
