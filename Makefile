@@ -18,8 +18,8 @@ RESULTS = paper_repro/results
 SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN))
 
 .DEFAULT_GOAL := help
-.PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning glue-minilm glue-bert-base \
-	glue-roberta-large results tables claims test lint clean
+.PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning glue-minilm studies \
+	glue-bert-base glue-roberta-large results tables claims test lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -69,15 +69,25 @@ ascents: $(READY)  ## what the follower's cheaper ascents do to the score, on he
 	@test -n "$(GLUE_DIR)" || { echo "set GLUE_DIR to a folder with the official GLUE files (SST-2/train.tsv ...)"; exit 1; }
 	$(SWEEP)/defaults-ascents.toml --task sst2 --workers 2 $(SWEEP_OPTIONS) --summary $(RESULTS)/ascents-sst2.json
 
-# The reproduction. Order: tuning, then glue-minilm, then results (runs -> committed results), then tables and claims.
+# The reproduction. Order: tuning, then glue-minilm and studies, then results (runs -> committed results), then tables and claims.
 TASKS ?= sst2 cola mrpc rte stsb
-GLUE_OPTIONS = $(if $(TASKS),--tasks $(TASKS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") \
-	$(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN)) $(if $(WORKERS),--workers $(WORKERS)) --out runs/glue
-tuning: $(READY)  ## learning rates for every method, on held-out training data (GLUE_DIR= TASKS= BUDGET_MIN= WORKERS=)
+STUDIES ?= speedup ablation-radius ablation-delay ablation-noise ablation-steps ablation-norm ablation-start ablation-leader \
+	ablation-batch sensitivity controls
+GLUE_OPTIONS = $(if $(TASKS),--tasks $(TASKS)) $(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	$(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN)) \
+	$(if $(WORKERS),--workers $(WORKERS)) --out runs/glue
+tuning: METHODS =
+tuning studies: TASKS =
+tuning: $(READY)  ## learning rates for every method, on held-out training data (GLUE_DIR= BUDGET_MIN= WORKERS=)
 	$(SWEEP)/tuning.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
+	$(SWEEP)/tuning-minilm.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
+	$(SWEEP)/tuning-controls.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
 
-glue-minilm: $(READY)  ## the main comparison on small encoders, for a CPU (GLUE_DIR= TASKS= SEEDS= BUDGET_MIN= WORKERS=)
+glue-minilm: $(READY)  ## the main comparison on small encoders, for a CPU (GLUE_DIR= TASKS= METHODS= SEEDS= BUDGET_MIN= WORKERS=)
 	$(SWEEP)/main.toml $(GLUE_OPTIONS)
+
+studies: $(READY)  ## speed-up, ablations, sensitivity and controls, on the same encoders (STUDIES= TASKS= SEEDS= BUDGET_MIN= each)
+	@for study in $(STUDIES); do $(SWEEP)/$$study.toml $(GLUE_OPTIONS) || exit; done
 
 glue-bert-base glue-roberta-large: TASKS =
 glue-bert-base: $(READY)  ## the main comparison on BERT-base, for a GPU (SMOKE=1: the whole path, tiny and meaningless)

@@ -58,7 +58,7 @@ def execute(
     folder: str | Path,
     glue_dir: str | None = None,
     progress: Progress | None = None,
-    report_to: str | Sequence[str] = "none",
+    report_to: Sequence[str] = ("none",),
 ) -> dict[str, Any]:
     """Do a run, or continue it, or return its result if it is already there.
 
@@ -96,7 +96,7 @@ def execute(
     result = {"settings": run.settings(), "model": model_facts, **_outcome(trainer, task), "provenance": provenance(_VERSIONED)}
     if trainer.is_world_process_zero():
         write_whole(path, json.dumps(result, indent=1))
-        for done in [checkpoints] if report_to == "none" else checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        for done in [checkpoints] if list(report_to) == ["none"] else checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
             shutil.rmtree(done, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()  # whoever asks next finds the result
     return result
@@ -180,7 +180,7 @@ def _trainer(
     micro_batch: int,
     *,
     progress: Progress | None = None,
-    report_to: str | Sequence[str] = "none",
+    report_to: Sequence[str] = ("none",),
 ) -> tuple[_TimedTrainer, dict[str, Any]]:
     location = resolve(run.model)
     set_seed(run.seed)  # the new head's weights
@@ -221,7 +221,7 @@ def _trainer(
         logging_steps=every,
         disable_tqdm=True,
         use_cpu=not torch.accelerator.is_available(),  # unless told, transformers takes processes on CPUs for strangers
-        report_to=report_to,  # type: ignore[arg-type]  # transformers takes any sequence
+        report_to=list(report_to),
         run_name=run.identity,
         log_level_replica="error",
         dataloader_pin_memory=torch.cuda.is_available(),

@@ -24,7 +24,9 @@ _LARGEST_BATCH = 8
 _RATE = 1e-3
 
 
-def prepare(experiment: Path, tasks: list[str], seeds: list[int] | None, folder: Path) -> tuple[list[Run], str]:
+def prepare(
+    experiment: Path, tasks: list[str], methods: list[str] | None, seeds: list[int] | None, folder: Path
+) -> tuple[list[Run], str]:
     """Make model and data in a folder, and list the experiment's runs, shrunk to them: two steps, one evaluation.
 
     Returns:
@@ -37,7 +39,7 @@ def prepare(experiment: Path, tasks: list[str], seeds: list[int] | None, folder:
             _files(GLUE_TASKS[task], data)
     runs = []
     for task in tasks:
-        for run in load_tuned(experiment, task, lambda *_: _RATE, model=str(model), seeds=seeds or [0]):
+        for run in load_tuned(experiment, task, lambda *_: _RATE, methods, model=str(model), seeds=seeds or [0]):
             batch = min(run.batch_size, _LARGEST_BATCH)
             options = tuple(pair for pair in run.options if pair[0] not in ("bf16", "fp16") or torch.cuda.is_available())
             small: dict[str, Any] = {

@@ -25,7 +25,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("experiment", type=Path, help="TOML file, see paper_repro/experiment.py")
     parser.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
+    parser.add_argument("--methods", nargs="+", help="default: all of the file's")
     parser.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
     parser.add_argument("--model")
     parser.add_argument("--seeds", type=int, nargs="+")
@@ -85,41 +86,60 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="for submitit: timeout_min=120 gpus_per_node=1"
     )
+    parser.add_argument(
+        "--report-to", nargs="+", default=["none"], metavar="TRACKER", help="also: tensorboard, wandb ... (as in transformers)"
+    )
     parser.add_argument("--smoke", action="store_true", help="a tiny random model and made-up data: the path, not the numbers")
     return parser
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    deadline = time.time() + 60 * args.budget_min
-    tasks = _tasks(args)
     if args.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {args.workers}")
-    out, glue_dir = args.out, args.glue_dir
+    tasks = _tasks(args)
+    terms = Terms(args.out, args.glue_dir, time.time() + 60 * args.budget_min, args.workers, tuple(args.report_to))
     if args.smoke:
         out = args.out / "smoke"
-        runs, glue_dir = smoke.prepare(args.experiment, tasks, args.seeds, out)
+        reported, made_up = smoke.prepare(args.experiment, tasks, args.methods, args.seeds, out)
+        runs, terms = reported, replace(terms, out=out, glue_dir=made_up)
         if _rank() == 0:
             print(smoke.WARNING)
     else:
-        best = measured(args.tuning)
-        runs = [r for task in tasks for r in load_tuned(args.experiment, task, best, model=args.model, seeds=args.seeds)]
+        runs = _planned(args, tasks, args.methods)
+        # A summary is of the whole file, also where only a part of it is worked on.
+        reported = _planned(args, tasks, None) if args.methods and args.summary else runs
     # Stable: within a seed by task, then in the file's order. A seed or task that was named twice counts once.
     runs = sorted(dict.fromkeys(runs), key=lambda run: run.seed)
     if args.engine == "submitit":
-        jobs = submit(runs, out, glue_dir, slurm(out / "slurm", args.slurm))
-        print(f"{jobs} jobs submitted, {len(runs) - jobs} runs already done; logs in {out / 'slurm'}")
+        jobs = submit(runs, terms, slurm(terms.out / "slurm", args.slurm))
+        print(f"{jobs} jobs submitted, {len(runs) - jobs} runs already done; logs in {terms.out / 'slurm'}")
         return 0
     if _rank() == 0:
         for run in runs:
-            if (path := diverged_path(run, out)).exists():
+            if (path := diverged_path(run, terms.out)).exists():
                 print(f"{run.identity} diverged before; to try it again delete {path}")
     if args.workers == 1 or _processes() > 1:
-        work(runs, out, glue_dir, deadline)
+        work(runs, terms)
     else:
-        _pool(runs, out, glue_dir, deadline, args.workers)
+        _pool(runs, terms)
     if _rank() == 0:
-        _report(args, runs, out, deadline)
+        _say_what_is_left(runs, terms, args.budget_min)
+        _report(args, list(dict.fromkeys(reported)), terms.out)
     return 0
+
+
+def _say_what_is_left(runs: Sequence[Run], terms: Terms, budget_min: float) -> None:
+    left = sum(not finished(run, terms.out) for run in runs)
+    if left and time.time() >= terms.deadline:
+        print(f"budget of {budget_min:g} min spent; the same command continues with the {left} runs left")
+    elif left:
+        print(f"{left} runs are in the hands of another sweep")
+
+
+def _planned(args: argparse.Namespace, tasks: Sequence[str], methods: Sequence[str] | None) -> list[Run]:
+    best = measured(args.tuning)
+    given: dict[str, Any] = {"methods": methods, "model": args.model, "seeds": args.seeds}
+    return [run for task in tasks for run in load_tuned(args.experiment, task, best, **given)]
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
@@ -132,11 +152,33 @@ def _tasks(args: argparse.Namespace) -> list[str]:
     return tasks
 
 
-def _pool(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float, workers: int) -> None:
-    # Read by torch and its libraries when they are imported, so it is set before the processes start.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
+@dataclass(frozen=True)
+class Terms:
+    """Where and how long runs are done; nothing that their numbers depend on.
+
+    Attributes:
+        out: results folder, see `paper_repro.store`.
+        glue_dir: folder of the official GLUE files; None: the hub.
+        deadline: seconds since the epoch.
+        workers: how many processes of this machine share the runs.
+        report_to: trackers that get the metrics as well, by transformers' names.
+    """
+
+    out: Path
+    glue_dir: str | None = None
+    deadline: float = math.inf
+    workers: int = 1
+    report_to: tuple[str, ...] = ("none",)
+
+
+def _pool(runs: Sequence[Run], terms: Terms) -> None:
+    # Read when torch and its libraries are imported, so it is set before the processes start. By its own rule glibc gives a
+    # gradient as large as an embedding matrix back to the system, and pages it in again, at every micro-batch.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // terms.workers))
+    os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_worker, args=(runs, out, glue_dir, deadline, workers)) for _ in range(workers)]
+    processes = [context.Process(target=_worker, args=(runs, terms)) for _ in range(terms.workers)]
     try:
         for process in processes:
             process.start()
@@ -154,14 +196,14 @@ def _pool(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float,
                 process.join()
 
 
-def _worker(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float, workers: int) -> None:
+def _worker(runs: Sequence[Run], terms: Terms) -> None:
     """A process of the pool; it ends with its parent, however that one ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     gc.freeze()
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     try:
-        work(runs, out, glue_dir, deadline, workers)
+        work(runs, terms)
     except KeyboardInterrupt:
         sys.exit(130)
     except (ValueError, OSError) as error:
@@ -169,44 +211,41 @@ def _worker(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: floa
         sys.exit(1)
 
 
-def work(runs: Sequence[Run], out: Path, glue_dir: str | None, deadline: float = math.inf, workers: int = 1) -> None:
+def work(runs: Sequence[Run], terms: Terms) -> None:
     """Do the runs that nobody has done and nobody is doing, until none is left or the time is over.
 
     Args:
         runs: in the order of their importance.
-        out: results folder, see `paper_repro.store`.
-        glue_dir: folder of the official GLUE files; None: the hub.
-        deadline: seconds since the epoch.
-        workers: how many do the same, for the estimate of the time left.
+        terms: where, and until when.
     """
     quiet()
 
     def progress(step: int, steps: int, seconds: float, score: float | None) -> None:
         # Under torchrun a process must not leave a run that the others are in.
-        if time.time() > deadline and _processes() == 1:
+        if time.time() > terms.deadline and _processes() == 1:
             raise BudgetSpent
 
     by_identity = {run.identity: run for run in runs}
-    free = unclaimed(runs, out) if _rank() == 0 else iter(())
+    free = unclaimed(runs, terms.out) if _rank() == 0 else iter(())
     while True:
-        choice = next(free, None) if time.time() < deadline else None
+        choice = next(free, None) if time.time() < terms.deadline else None
         identity = _rank_0s(None if choice is None else choice.identity)
         if identity is None:
             return
         run = by_identity[identity]
         try:
-            result = execute(run, out / run.task, glue_dir, progress)
+            result = execute(run, terms.out / run.task, terms.glue_dir, progress, terms.report_to)
             said = f"{result['score']:.4f}, {result['cost']['train_seconds']:.0f} s"
         except BudgetSpent:
             return
         except NonFiniteLoss as error:
             if _rank() == 0:
-                record_divergence(run, out, str(error))
+                record_divergence(run, terms.out, str(error))
             said = f"diverged: {error}"
         if _rank() == 0:
-            done = sum(finished(r, out) for r in runs)
-            left = seconds_left(runs, out)
-            when = "" if done == len(runs) else f"; {_duration(left / workers)} left" if left is not None else ""
+            done = sum(finished(r, terms.out) for r in runs)
+            left = seconds_left(runs, terms.out)
+            when = "" if done == len(runs) else f"; {_duration(left / terms.workers)} left" if left is not None else ""
             print(f"[{done}/{len(runs)}] {run.identity}: {said}{when}", flush=True)
 
 
@@ -300,12 +339,13 @@ def slurm(logs: Path, parameters: Sequence[str]) -> Any:
     return executor
 
 
-def submit(runs: Sequence[Run], out: Path, glue_dir: str | None, executor: Any) -> int:
+def submit(runs: Sequence[Run], terms: Terms, executor: Any) -> int:
     """Make each run that is not finished a job of its own, in one job array; returns how many."""
-    waiting = [run for run in runs if not finished(run, out)]
+    waiting = [run for run in runs if not finished(run, terms.out)]
+    of_a_job = Terms(terms.out.absolute(), terms.glue_dir, report_to=terms.report_to)
     with executor.batch():
         for run in waiting:
-            executor.submit(work, [run], out.absolute(), glue_dir)
+            executor.submit(work, [run], of_a_job)
     return len(waiting)
 
 
@@ -327,12 +367,7 @@ def _rank_0s(identity: str | None) -> str | None:
     return said[0]
 
 
-def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path, deadline: float) -> None:
-    left = sum(not finished(run, out) for run in runs)
-    if left and time.time() >= deadline:
-        print(f"budget of {args.budget_min:g} min spent; the same command continues with the {left} runs left")
-    elif left:
-        print(f"{left} runs are in the hands of another sweep")
+def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path) -> None:
     tasks = list(dict.fromkeys(run.task for run in runs))
     for task in tasks:
         own = [run for run in runs if run.task == task]

@@ -4,6 +4,9 @@
     learning_rate = "tuned lamb"             # the best of the method lamb
     learning_rate = "tuned lamb * 0.5"       # half of it (the square root of a quarter of the batch, say)
 
+    [tasks.mrpc]
+    tuned_on = "cola"                        # for this task, what was found best on another
+
 The best settings come from the summaries that `paper_repro.sweep experiments/tuning.toml --summary FOLDER` writes, a file a
 model and task. Tuning that is missing or unfinished is an error, so a run never starts from a rate nobody measured.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -74,21 +77,32 @@ def _tuner(model: str, task: str, method: str) -> str:
     return "a tuning experiment"
 
 
-def load_tuned(path: str | Path, task: str, best: Best, **overrides: Any) -> list[Run]:
+def load_tuned(path: str | Path, task: str, best: Best, methods: Collection[str] | None = None, **overrides: Any) -> list[Run]:
     """`paper_repro.experiment.load_experiment`, with every "tuned" replaced by its measured value.
 
+    Args:
+        path, task, overrides: as there.
+        best: the measured values.
+        methods: only these of the file's; None: all.
+
     Raises:
-        ValueError: as there, and for a value that begins with "tuned" but reads as none of the forms above.
+        ValueError: as there, for a method that the file has not, and for a value that begins with "tuned" but reads as none of
+            the forms above.
     """
 
     def resolve(content: dict[str, Any]) -> dict[str, Any]:
-        of_task = content.get("tasks", {}).get(task, {}).get("model", content.get("model", ""))
-        for method, settings in content.get("methods", {}).items():
-            model = overrides.get("model") or settings.get("model", of_task)
+        known = content.get("methods", {})
+        if unknown := set(methods or ()) - known.keys():
+            raise ValueError(f"{path} has no method {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+        content["methods"] = {name: settings for name, settings in known.items() if methods is None or name in methods}
+        of_task = content.get("tasks", {}).get(task, {})
+        tuned_on = of_task.pop("tuned_on", task)
+        for method, settings in content["methods"].items():
+            model = overrides.get("model") or settings.get("model", of_task.get("model", content.get("model", "")))
             for key, value in settings.items():
                 forms = [_form(v, f"{path}: [methods.{method}] {key}") for v in (value if isinstance(value, list) else [value])]
                 new = [
-                    form if not isinstance(form, re.Match) else _scaled(best(model, task, form[1] or method, key), form[2])
+                    form if not isinstance(form, re.Match) else _scaled(best(model, tuned_on, form[1] or method, key), form[2])
                     for form in forms
                 ]
                 settings[key] = new if isinstance(value, list) else new[0]

@@ -110,7 +110,7 @@ def test_a_tracker_gets_the_metrics_keeps_its_files_and_changes_no_name(small, t
             seen.append((args.run_name, set(logs)))
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "comet_ml", Tracker)
-    execute(small, tmp_path, report_to="comet_ml")
+    execute(small, tmp_path, report_to=["comet_ml"])
     folder = result_file(small, tmp_path).with_suffix("")
     assert {name for name, _ in seen} == {small.identity}
     keys = set().union(*(logged for _, logged in seen))
@@ -120,7 +120,7 @@ def test_a_tracker_gets_the_metrics_keeps_its_files_and_changes_no_name(small, t
 
 def test_unknown_trackers_are_refused(small, tmp_path):
     with pytest.raises(ValueError, match="papyrus is not supported"):
-        execute(small, tmp_path, report_to="papyrus")
+        execute(small, tmp_path, report_to=["papyrus"])
 
 
 @pytest.mark.parametrize(

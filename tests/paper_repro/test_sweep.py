@@ -65,7 +65,7 @@ def keep(run, out, **numbers):
 
 
 def fake_execute(calls, scores=None):
-    def execute(run, folder, glue_dir, progress):
+    def execute(run, folder, glue_dir, progress, report_to):
         calls.append((run.seed, run.task, run.method))
         if scores and scores[run.method] is None:
             raise NonFiniteLoss("the loss is nan in round 3")
@@ -216,14 +216,14 @@ def test_two_processes_of_torchrun_do_each_run_together(experiment, tmp_path):
 def test_the_budget_stops_a_run_and_it_continues(experiment, tmp_path, monkeypatch, capsys):
     real, late = sweep.execute, {"after": 3}
 
-    def execute(run, folder, glue_dir, progress):
+    def execute(run, folder, glue_dir, progress, report_to):
         def slow(*state):
             late["after"] -= 1
             if late["after"] == 0:
                 monkeypatch.setattr(sweep.time, "time", lambda: float("inf"))
             progress(*state)
 
-        return real(run, folder, glue_dir, slow)
+        return real(run, folder, glue_dir, slow, report_to)
 
     monkeypatch.setattr(sweep, "execute", execute)
     arguments = [str(experiment), "--seeds", "0", "--out", str(tmp_path / "out"), "--budget-min", "60"]
@@ -251,7 +251,7 @@ def test_a_slurm_job_a_run(experiment, tmp_path, monkeypatch):
     runs = load_experiment(experiment, "acceptability")
     keep(runs[0], tmp_path)
     executor = FakeExecutor()
-    assert sweep.submit(runs, tmp_path, None, executor) == 3
+    assert sweep.submit(runs, sweep.Terms(tmp_path), executor) == 3
     assert executor.batched
     calls = []
     monkeypatch.setattr(sweep, "execute", fake_execute(calls))
@@ -293,6 +293,47 @@ def test_tuned_takes_the_best_measured_value(tmp_path):
     assert sorted((r.method, r.learning_rate, dict(r.options).get("noise_radius")) for r in runs) == [
         ("lamb", 0.01, None), ("other", 0.005, 0.2), ("other", 0.01, 0.2), ("other", 0.3, 0.2),
     ]  # fmt: skip
+
+
+def test_a_task_may_take_what_was_tuned_on_another(tmp_path):
+    (tmp_path / "e.toml").write_text(TUNED.replace("cola", "rte") + 'tuned_on = "cola"\n')
+    done = {"finished": 4, "of": 4}
+    summary_with(tmp_path, lamb={"best": {"learning_rate": 0.01}, **done}, other={"best": {"noise_radius": 0.2}, **done})
+    runs = load_tuned(tmp_path / "e.toml", "rte", measured(tmp_path))
+    assert {(r.task, r.method, r.learning_rate) for r in runs} == {
+        ("rte", "lamb", 0.01), ("rte", "other", 0.005), ("rte", "other", 0.01), ("rte", "other", 0.3),
+    }  # fmt: skip
+
+
+def test_a_part_of_the_methods_needs_tuning_for_these_alone_and_the_summary_is_of_all(
+    experiment, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "e.toml").write_text(TUNED)
+    summary_with(tmp_path, lamb={"best": {"learning_rate": 0.01}, "finished": 4, "of": 4})
+    assert [run.method for run in load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path), ["lamb"])] == ["lamb"]
+    with pytest.raises(ValueError, match="has no method ghost; it has lamb, other"):
+        load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path), ["lamb", "ghost"])
+    methods = list(dict.fromkeys(run.method for run in load_experiment(experiment, "acceptability")))
+    monkeypatch.setattr(sweep, "execute", fake_execute(calls := []))
+    arguments = [str(experiment), "--tasks", "acceptability", "--methods", methods[0], "--out", str(tmp_path / "out")]
+    assert sweep.main([*arguments, "--summary", str(tmp_path / "s.json")]) == 0
+    assert {method for _, _, method in calls} == {methods[0]}
+    found = json.loads((tmp_path / "s.json").read_text())["methods"]
+    assert list(found) == methods
+    assert found[methods[0]]["finished"] == found[methods[0]]["of"]
+    assert all(found[other]["finished"] == 0 < found[other]["of"] for other in methods[1:])
+
+
+def test_trackers_get_the_metrics(experiment, tmp_path, monkeypatch):
+    asked = []
+
+    def execute(run, folder, glue_dir, progress, report_to):
+        asked.append(report_to)
+        return fake_execute([])(run, folder, glue_dir, progress, report_to)
+
+    monkeypatch.setattr(sweep, "execute", execute)
+    assert sweep.main([str(experiment), "--out", str(tmp_path), "--report-to", "tensorboard", "wandb"]) == 0
+    assert set(asked) == {("tensorboard", "wandb")}
 
 
 @pytest.mark.parametrize(
