@@ -446,30 +446,32 @@ def grids(runs: Sequence[Run], out: Path) -> dict[str, dict[str, Any]]:
     """What tuning chose for each method.
 
     Returns:
-        For each method `best` (the varied settings of the highest mean score; None without a result), its `score`, `at_edge`
+        For each method `best` (the varied settings of the highest mean score, and of the lowest loss where scores are equal:
+        CoLA's is zero for every majority vote, learning or collapsed; None without a result), its `score`, `at_edge`
         (the numeric settings whose best value is the least or greatest of its grid: a better one may lie outside), and how many
         runs are `finished`, `of` how many, `diverged` among them.
     """
-    score_of = {result_path(run, out): result["score"] for run, result in with_results(runs, out)}
+    found = {result_path(run, out): (result["score"], -_loss(result)) for run, result in with_results(runs, out)}
     chosen = {}
     for method in dict.fromkeys(run.method for run in runs):
         own = [run for run in runs if run.method == method]
         grid: dict[str, list[Any]] = defaultdict(list)
-        means: list[tuple[float, dict[str, Any]]] = []
+        means: list[tuple[tuple[float, float], dict[str, Any]]] = []
         for setting in dict.fromkeys(replace(run, seed=0) for run in own):
             flat = {**setting.settings(), **dict(setting.options)}
             for key in flat.keys() - {"seed", "options", "method"}:
                 grid[key].append(flat[key])
             seeds = [run for run in own if replace(run, seed=0) == setting]
-            scores = [score_of[path] for run in seeds if (path := result_path(run, out)) in score_of]
-            if scores and not any(diverged_path(run, out).exists() for run in seeds):
-                means.append((float(np.mean(scores)), flat))
+            pairs = [found[path] for run in seeds if (path := result_path(run, out)) in found]
+            if pairs and not any(diverged_path(run, out).exists() for run in seeds):
+                score, negative_loss = np.mean(pairs, axis=0)
+                means.append(((float(score), float(negative_loss)), flat))
         varied = [key for key in sorted(grid) if len({repr(value) for value in grid[key]}) > 1]
-        score, settings = max(means, key=lambda pair: pair[0], default=(None, None))
+        (best_score, _), settings = max(means, key=lambda pair: pair[0], default=((None, None), None))
         best = None if settings is None else {key: settings[key] for key in varied}
         chosen[method] = {
             "best": best,
-            "score": score,
+            "score": best_score,
             "at_edge": [
                 key
                 for key in varied
@@ -480,6 +482,11 @@ def grids(runs: Sequence[Run], out: Path) -> dict[str, dict[str, Any]]:
             "diverged": sum(diverged_path(run, out).exists() for run in own),
         }
     return chosen
+
+
+def _loss(result: dict[str, Any]) -> float:
+    """Of the finished model, on the split that the score is of."""
+    return float(result["curve"][-1].get(f"eval_{result['task']['split']}_loss", 0.0))
 
 
 if __name__ == "__main__":

@@ -379,6 +379,18 @@ def test_a_best_value_at_the_edge_of_its_grid_is_flagged_and_a_diverged_setting_
     assert (found["best"], found["at_edge"], found["diverged"]) == ({"learning_rate": 2e-3}, [], 1)
 
 
+def test_of_equal_scores_the_lowest_loss_is_best(tmp_path):
+    runs = [Run("cola", "m", "lamb", 0, 32, learning_rate=rate) for rate in (1e-3, 2e-3, 4e-3)]
+    for run, loss in zip(runs, (0.61, 0.58, 0.62), strict=True):
+        one = result(run, score=0.0)
+        one["curve"][-1]["eval_dev_loss"] = loss
+        result_path(run, tmp_path).parent.mkdir(exist_ok=True)
+        result_path(run, tmp_path).write_text(json.dumps(one))
+    assert sweep.grids(runs, tmp_path)["lamb"]["best"] == {"learning_rate": 2e-3}
+    keep(runs[0], tmp_path, score=0.1)
+    assert sweep.grids(runs, tmp_path)["lamb"]["best"] == {"learning_rate": 1e-3}
+
+
 def test_collected_results_are_compact_and_still_results(tmp_path):
     run = Run("cola", "m", "lamb", 0, 32)
     keep(run, tmp_path / "runs")
