@@ -13,6 +13,9 @@ An experiment names settings common to its runs, a table of methods, and optiona
     [tasks.sst2]
     train_examples = 4000
 
+    [tasks.sst2.lamb]
+    warmup = 0.2                     # of this method on this task
+
 Every key must be a field of `Run`; an unknown one is refused. A run is identified by all its settings, so runs of different
 settings never mix.
 """
@@ -149,7 +152,8 @@ def load_experiment(
 
     Args:
         path: the TOML file.
-        task: the task to run it on; settings under [tasks.<task>] apply, settings of a method win over them.
+        task: the task to run it on; settings under [tasks.<task>] apply, settings of a method win over them, and those under
+            [tasks.<task>.<method>] over both.
         resolve: changes the file's content right after parsing, `paper_repro.tuning` fills in measured values so.
         overrides: settings that win over the file's (model, seeds, train_examples ...); None means not given.
 
@@ -157,6 +161,7 @@ def load_experiment(
         ValueError: unreadable TOML, an unknown key (with the nearest known one), no methods, or a setting out of range.
     """
     content = read_toml(path)
+    known = dict(content.get("methods", {}))
     if resolve is not None:
         content = resolve(content)
     methods = content.pop("methods", {})
@@ -164,10 +169,14 @@ def load_experiment(
     if not methods:
         raise ValueError(f"{path}: no [methods.<name>] table, so there is nothing to run")
     given = {key: value for key, value in overrides.items() if value is not None}
-    common = {**content, **tasks.get(task, {})}
+    of_task = tasks.get(task, {})
+    special = {name: value for name, value in of_task.items() if isinstance(value, dict)}
+    if unknown := special.keys() - known.keys():
+        raise ValueError(f"{path}: [tasks.{task}.{min(unknown)}]: there is no method of this name")
+    common = {**content, **{key: value for key, value in of_task.items() if key not in special}}
     by_method = []
     for method, own in methods.items():
-        settings = {**common, **own, **given}
+        settings = {**common, **own, **special.get(method, {}), **given}
         try:
             by_method.append(_runs(task, method, settings))
         except (ValueError, TypeError) as error:

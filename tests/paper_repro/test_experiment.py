@@ -49,6 +49,14 @@ def test_what_is_given_on_the_command_line_wins(file):
     assert {run.model for run in runs} == {"bert-tiny"}
 
 
+def test_a_method_may_differ_on_one_task(file):
+    special = GOOD + "[tasks.sst2.scala]\nepochs = 5\n"
+    assert {(run.method, run.epochs) for run in load_experiment(file(special), "sst2")} == {("adamw", 1), ("scala", 5)}
+    assert {run.epochs for run in load_experiment(file(special), "mrpc")} == {2}
+    with pytest.raises(ValueError, match=r"\[tasks\.sst2\.sclaa\]: there is no method of this name"):
+        load_experiment(file(special.replace("sst2.scala", "sst2.sclaa")), "sst2")
+
+
 def test_a_hook_changes_what_was_read(file):
     def resolve(content):
         content["methods"]["adamw"]["learning_rate"] = 0.25
