@@ -22,7 +22,10 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 
 
 def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
-    """Mean score against each cost, a row a task; the baseline's final score dashed. Returns whether there was anything."""
+    """Mean score against each cost, a row a task; the baseline's final score dashed. Returns whether there was anything.
+
+    The axis begins at the lowest mean score of the runs' second halves.
+    """
     shown = {task: column for task, column in cells.items() if any(cell.results for cell in column.values())}
     if not shown:
         return False
@@ -31,12 +34,14 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
     )
     colours = dict(zip(rows_of(cells), _COLOURS * 9, strict=False))
     for axes, (task, column) in zip(grid, shown.items(), strict=True):
+        settled = []  # from the middle of a run on: how a score leaves chance would take all of the height
         for cell in column.values():
             if not cell.results:
                 continue
             curves = [result["curve"] for result in cell.results.values()]
             name = score_key(next(iter(cell.results.values())))
             scores = 100 * np.array([[point[name] for point in curve] for curve in curves])
+            settled += list(scores[:, len(scores[0]) // 2 :].mean(axis=0))
             for axis, key in zip(axes, COSTS, strict=True):
                 cost = np.mean([[point[key] for point in curve] for curve in curves], axis=0)
                 axis.fill_between(cost, scores.min(axis=0), scores.max(axis=0), color=colours[cell.name], alpha=0.15, lw=0)
@@ -46,6 +51,7 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
             for axis in axes:
                 axis.axhline(target, ls="--", lw=1, color="0.35", zorder=0)
         axes[0].set_ylabel(f"{task}: {metric_of(column)} x 100")
+        axes[0].set_ylim(bottom=min(settled) - 1)
     for axis in grid.flat:
         axis.grid(alpha=0.25)
         axis.set_xscale("log")

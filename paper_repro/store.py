@@ -2,7 +2,8 @@
 
     python -m paper_repro.store --collect runs/glue --into paper_repro/results/glue
 
-keeps the compact form of every result: what tables and figures are made of, without the log of the training steps.
+keeps the compact form of every result: what tables and figures are made of, without the log of the training steps. Runs that
+were scored on held-out training data are left out: of a tuning, its summary is kept.
 """
 
 from __future__ import annotations
@@ -62,21 +63,35 @@ def compact(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def collect(source: Path, into: Path) -> int:
-    """Write the compact form of every result below a folder, and every record of divergence, into another; returns how many.
+    """Write the compact form of every result on dev data below a folder, and its records of divergence, into another.
+
+    Returns:
+        How many.
 
     Raises:
         ValueError: there is none, or one is damaged.
     """
+    kept = 0
     paths = sorted(path for path in source.glob("*/*.json") if not path.name.startswith("."))
     if not paths:
         raise ValueError(f"no result below {source} (TASK/IDENTITY.json)")
     for path in paths:
-        if path.name.endswith(".diverged.json"):
-            text = path.read_text(encoding="utf-8")
-        else:
-            text = json.dumps(compact(read_result(path)), separators=(",", ":")) + "\n"
-        write_whole(into / path.parent.name / path.name, text)
-    return len(paths)
+        diverged = path.name.endswith(".diverged.json")
+        result = _record_of_divergence(path) if diverged else compact(read_result(path))
+        if result["settings"]["held_out"]:
+            continue
+        write_whole(into / path.parent.name / path.name, json.dumps(result, separators=(",", ":")) + "\n")
+        kept += 1
+    return kept
+
+
+def _record_of_divergence(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        Run.of_settings(record["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); delete it, and its run is tried again") from error
+    return record
 
 
 def main(arguments: list[str] | None = None) -> int:

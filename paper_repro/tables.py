@@ -100,6 +100,9 @@ def speedup_table(cells: Cells, baseline: str, lower_end: bool) -> Table:
         cells: all tasks.
         baseline: whose final score is the target.
         lower_end: the target is the lower end of that score's interval in place of its mean.
+
+    Returns:
+        A row for every cell that shares seeds with the baseline.
     """
     head = ["task", "method", "batch", "whole run: steps", "gradients", "seconds", "to target: steps", "gradients", "seconds"]
     head += [*(f"speed-up in {name}" for name in COSTS.values()), "seeds there"]
@@ -109,7 +112,6 @@ def speedup_table(cells: Cells, baseline: str, lower_end: bool) -> Table:
             found = reached(column, cell, baseline, lower_end)
             start = [task, cell.name, str(cell.batch_size)]
             if found is None:
-                rows.append([*start, *[NOT_RUN] * (len(head) - len(start))])
                 continue
             last = [result["curve"][-1] for result in cell.results.values()]
             whole = [f"{np.mean([point[key] for point in last]):,.0f}" for key in COSTS]
@@ -186,8 +188,10 @@ def write(experiment: Path, by_task: Mapping[str, Sequence[Run]], results: Path,
     title = f"{stem}{': ' + warning if warning else ''}"
     if _is_comparison(stem):
         for name, lower_end, target in (("to-target", False, "its mean"), ("to-target-low", True, "its interval's lower end")):
-            tables[name] = speedup_table(cells, baseline, lower_end)
-            parts += [f"## To the baseline's final score: {target}", markdown(tables[name])]
+            table = speedup_table(cells, baseline, lower_end)
+            if table[1]:
+                tables[name] = table
+                parts += [f"## To the baseline's final score: {target}", markdown(table)]
         draw = partial(draw_speedup, cells, baseline)
     else:
         draw = partial(draw_sweep, cells)

@@ -9,7 +9,10 @@ import pytest
 from scipy import stats
 from tiny_models import collate, tiny_data, tiny_model
 
+from paper_repro import tables
+from paper_repro.cells import gather, planned
 from paper_repro.claims import report
+from paper_repro.tuning import EXPERIMENTS
 from scala import ScalaTrainer
 
 ROOT = Path(__file__).parents[1]
@@ -137,3 +140,27 @@ def test_the_speed_of_the_adaptation_is_that_of_the_claims():
         said = re.search(rf"sst2: (\S+) (\[.*?\]) times fewer {cost}, 3 seeds", found)
         assert said is not None
         assert f"{said[1]} times fewer {cost} {said[2]}" in text
+
+
+def rows_of_tables(name):
+    """(score, difference to lamb) of each method and setting on SST-2, as the experiment's page says them."""
+    cells = gather({"sst2": planned(EXPERIMENTS / f"{name}.toml")["sst2"]}, tables.RESULTS)
+    differences = {row[0]: row[1] for row in tables.differences_table(cells, "lamb")[1]}
+    return {row[0]: (row[2], differences.get(row[0], "-")) for row in tables.scores_table(cells)[1]}
+
+
+def test_the_reproductions_table_and_ablations_are_those_of_the_committed_runs():
+    text = section("The reproduction, so far")
+    shown = {cells[0]: (cells[2], cells[3]) for line in text.splitlines() if len(cells := line.strip("| ").split(" | ")) == 4}
+    run = {name: row for name, row in rows_of_tables("main").items() if row[0] != tables.NOT_RUN}
+    assert {name: row for name, row in shown.items() if name != "method"} == run
+    few, text = rows_of_tables("ablation-few"), " ".join(text.split())
+    for score, said in ((few["lamb"][0], "LAMB scores {}"), (few["scala noise_radius 0.03"][1], "{} at radius 0.03"),
+                        (few["scala noise_radius 0.01"][1], "by {} at 0.01")):  # fmt: skip
+        assert said.format(re.split(r" (?:n|p)=", score)[0]) in text
+    cells = gather({"sst2": planned(EXPERIMENTS / "ablation-radius.toml")["sst2"]}, tables.RESULTS)["sst2"]
+    scores = {name: [result["score"] for result in cell.results.values()] for name, cell in cells.items()}
+    assert sorted(score < 0.55 for score in scores.pop("scala noise_radius 0.1")) == [False, True, True]
+    assert all(score > 0.75 for others in scores.values() for score in others)
+    for _, difference in [*rows_of_tables("ablation-delay").values(), *run.values()]:
+        assert difference == "-" or difference.endswith(" p=1")

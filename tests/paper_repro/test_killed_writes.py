@@ -18,7 +18,6 @@ seeds = [0]
 epochs = 2
 evaluations = 2
 train_examples = 32
-held_out = 0.01
 micro_batch = 8
 batch_size = 16
 learning_rate = 1e-2

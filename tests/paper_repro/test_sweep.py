@@ -15,7 +15,7 @@ from filelock import FileLock
 from paper_repro import sweep
 from paper_repro.experiment import Run, load_experiment
 from paper_repro.run import read_result
-from paper_repro.store import collect, compact, diverged_path, finished, result_path
+from paper_repro.store import collect, compact, diverged_path, finished, record_divergence, result_path
 from paper_repro.tasks import load_task
 from paper_repro.tuning import load_tuned, measured
 from scala.game import NonFiniteLoss
@@ -394,11 +394,19 @@ def test_of_equal_scores_the_lowest_loss_is_best(tmp_path):
 def test_collected_results_are_compact_and_still_results(tmp_path):
     run = Run("cola", "m", "lamb", 0, 32)
     keep(run, tmp_path / "runs")
-    diverged_path(dataclasses.replace(run, seed=1), tmp_path / "runs").write_text("{}")
+    record_divergence(dataclasses.replace(run, seed=1), tmp_path / "runs", "the loss is nan")
+    tuning = dataclasses.replace(run, held_out=0.1)
+    keep(tuning, tmp_path / "runs")
+    record_divergence(dataclasses.replace(tuning, seed=1), tmp_path / "runs", "the loss is nan")
     assert collect(tmp_path / "runs", tmp_path / "kept") == 2
     kept = json.loads(result_path(run, tmp_path / "kept").read_text())
     assert kept == compact(result(run)) == {**result(run), "training_log": []}
     assert finished(dataclasses.replace(run, seed=1), tmp_path / "kept")
+    assert not finished(tuning, tmp_path / "kept")
+    assert len(list((tmp_path / "kept").rglob("*.json"))) == 2
+    diverged_path(run, tmp_path / "runs").write_text("{}")
+    with pytest.raises(ValueError, match="is damaged"):
+        collect(tmp_path / "runs", tmp_path / "kept")
     slow = result(run)
     slow["curve"][0] |= {"eval_dev_runtime": 1.0, "eval_dev_samples_per_second": 9.0, "eval_other_accuracy": 0.5}
     assert set(compact(slow)["curve"][0]) == {*result(run)["curve"][0], "eval_other_accuracy"}
