@@ -6,6 +6,7 @@ what is assumed here; its file then takes their place.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 
 from paper_repro.bench.leader import ADAMW_BYTES, LAMB_BYTES
 from paper_repro.bench.measure import SHAPES
-from paper_repro.scaling.inputs import Input, Inputs, typical
+from paper_repro.scaling.inputs import Input, Inputs, Scale, typical
 from paper_repro.scaling.model import System
 
 Ends = tuple[float, float, float]
@@ -158,26 +159,29 @@ def case(model: str, hardware: str, measured: Inputs | None = None) -> Case:
     slow, usual, fast = machine.utilisation
     depth = config.num_hidden_layers
 
-    def assumed(ends: Ends, unit: str, source: str, scale: str = "log") -> Input:
-        return Input(*ends, unit, "assumed", source, scale)  # type: ignore[arg-type]
+    def assumed(ends: Iterable[float], unit: str, source: str, scale: Scale = "log") -> Input:
+        low, middle, high = ends
+        return Input(low, middle, high, unit, "assumed", source, scale)
 
-    launches = (depth * KERNELS[0] * LAUNCH[0], depth * KERNELS[1] * LAUNCH[1], depth * KERNELS[2] * LAUNCH[2])
     reached = (0.9, 0.75, 0.3)  # of the memory's bandwidth; the least with clipping and checks, which read the gradients again
-    adamw = (ADAMW_BYTES / machine.memory / reached[0], ADAMW_BYTES / machine.memory / reached[1])
     inputs = {
         "per_sample": assumed(
-            (sample / machine.peak / fast, sample / machine.peak / usual, sample / machine.peak / slow),
+            (sample / machine.peak / share for share in (fast, usual, slow)),
             "s",
             f"{sample:.3g} operations a sample of {LENGTH} tokens at a utilisation of {fast}, {usual}, {slow}: "
             f"{machine.sources['utilisation']}; {machine.sources['peak']}",
         ),
-        "floor": assumed(launches, "s", f"kernels of {depth} layers, {KERNELS} each, times {LAUNCH} s a launch"),
+        "floor": assumed(
+            (depth * kernels * launch for kernels, launch in zip(KERNELS, LAUNCH, strict=True)),
+            "s",
+            f"kernels of {depth} layers, {KERNELS} each, times {LAUNCH} s a launch",
+        ),
         "backward": assumed((0.6, 2 / 3, 0.7), "share", "two of three equal passes", "linear"),
         "ascent": assumed(
             (0.5, 2 / 3, 0.8), "of a micro-batch", "a forward and a backward to the embeddings: two of three passes"
         ),
         "adamw": assumed(
-            (*adamw, ADAMW_BYTES / machine.memory / reached[2]),
+            (ADAMW_BYTES / machine.memory / share for share in reached),
             "s a parameter",
             f"{ADAMW_BYTES} bytes a parameter at {reached[0]}, {reached[1]}, {reached[2]} of the memory's bandwidth",
         ),

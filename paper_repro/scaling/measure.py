@@ -32,7 +32,7 @@ from paper_repro.bench.machine import BF16, FP32
 from paper_repro.bench.measure import SHAPES, Keep
 from paper_repro.bench.round import RADIUS, Bench, bench_of, random_model
 from paper_repro.encoders import resolve
-from paper_repro.scaling.fits import fit_compute, fit_link
+from paper_repro.scaling.fits import Compute, fit_compute, fit_link
 from paper_repro.scaling.hardware import LENGTH
 from paper_repro.scaling.inputs import Input, Inputs, document, drawn, interval, measured, typical
 from paper_repro.scaling.model import ADAMW, Method, Plan, System, step_time
@@ -180,10 +180,7 @@ def compute_inputs(timings: Mapping[int, Mapping[str, Timing]]) -> dict[str, Inp
     plain = [timings[m][PLAIN].seconds for m in sizes]
     fits = [fit_compute(sizes, [getattr(s, end) for s in plain]) for end in ("median", "least", "greatest")]
     source = f"micro-batches of {sizes[0]} to {sizes[-1]} samples, alone"
-    found = {}
-    for name in fits[0]._fields:
-        values = [getattr(fit, name) for fit in fits]
-        found[name] = Input(min(values), values[0], max(values), "s", "measured", source, "linear")
+    found = _fitted(fits, dict.fromkeys(Compute._fields, "s"), source)
     by_size = [timings[m] for m in sizes]
     backward = Spread.of([1 - row[FORWARD].ratio.median for row in by_size])
     ascent = Spread.of([row[FOLLOWER].ratio.median - 1 for row in by_size])
@@ -206,12 +203,18 @@ def link_inputs(sizes: Sequence[int], said: Mapping[str, Any]) -> dict[str, Inpu
     spreads = [Spread.of(seconds) for seconds in said["all_reduce"]]
     fits = [fit_link(sizes, [getattr(s, end) for s in spreads], said["devices"]) for end in ("median", "least", "greatest")]
     source = f"all-reduce of {sizes[0]:,} to {sizes[-1]:,} bytes in {said['devices']} gloo processes"
-    found = {}
-    for name, unit in (("latency", "s"), ("bandwidth", "bytes/s")):
-        values = [getattr(fit, name) for fit in fits]
-        found[name] = Input(min(values), values[0], max(values), unit, "measured", source, "linear")
     sharing = Spread.of(said["sharing"])
-    return found | {"sharing": measured(sharing, "of a micro-batch alone", f"{said['devices']} processes that compute at once")}
+    return _fitted(fits, {"latency": "s", "bandwidth": "bytes/s"}, source) | {
+        "sharing": measured(sharing, "of a micro-batch alone", f"{said['devices']} processes that compute at once")
+    }
+
+
+def _fitted(fits: Sequence[tuple[float, ...]], units: Mapping[str, str], source: str) -> dict[str, Input]:
+    """An input for each constant of the fits to the median, the least and the greatest times, in this order."""
+    return {
+        name: Input(min(values), values[0], max(values), unit, "measured", source, "linear")
+        for (name, unit), values in zip(units.items(), zip(*fits, strict=True), strict=True)
+    }
 
 
 def compared(inputs: Inputs, parameters: int, devices: int, row: Row, seconds: Sequence[float]) -> dict[str, Any]:
