@@ -446,8 +446,8 @@ def grids(runs: Sequence[Run], out: Path) -> dict[str, dict[str, Any]]:
     """What tuning chose for each method.
 
     Returns:
-        For each method `best` (the varied settings of the highest mean score, and of the lowest loss where scores are equal:
-        CoLA's is zero for every majority vote, learning or collapsed; None without a result), its `score`, `at_edge`
+        For each method `best` (learning rate and varied settings of the highest mean score, and of the lowest loss where scores
+        are equal: CoLA's is zero for every majority vote, learning or collapsed; None without a result), its `score`, `at_edge`
         (the numeric settings whose best value is the least or greatest of its grid: a better one may lie outside), and how many
         runs are `finished`, `of` how many, `diverged` among them.
     """
@@ -468,7 +468,7 @@ def grids(runs: Sequence[Run], out: Path) -> dict[str, dict[str, Any]]:
                 means.append(((float(score), float(negative_loss)), flat))
         varied = [key for key in sorted(grid) if len({repr(value) for value in grid[key]}) > 1]
         (best_score, _), settings = max(means, key=lambda pair: pair[0], default=((None, None), None))
-        best = None if settings is None else {key: settings[key] for key in varied}
+        best = None if settings is None else {key: settings[key] for key in sorted({"learning_rate", *varied})}
         chosen[method] = {
             "best": best,
             "score": best_score,

@@ -6,6 +6,7 @@
 
     [tasks.mrpc]
     tuned_on = "cola"                        # for this task, what was found best on another
+    scala.noise_radius = "tuned"             # of one method on this task
 
 The best settings come from the summaries that `paper_repro.sweep experiments/tuning.toml --summary FOLDER` writes, a file a
 model and task. Tuning that is missing or unfinished is an error, so a run never starts from a rate nobody measured.
@@ -97,7 +98,9 @@ def load_tuned(path: str | Path, task: str, best: Best, methods: Collection[str]
         content["methods"] = {name: settings for name, settings in known.items() if methods is None or name in methods}
         of_task = content.get("tasks", {}).get(task, {})
         tuned_on = of_task.pop("tuned_on", task)
-        for method, settings in content["methods"].items():
+        for method, own in content["methods"].items():
+            settings = own | of_task.pop(method, {})
+            content["methods"][method] = settings
             model = overrides.get("model") or settings.get("model", of_task.get("model", content.get("model", "")))
             for key, value in settings.items():
                 forms = [_form(v, f"{path}: [methods.{method}] {key}") for v in (value if isinstance(value, list) else [value])]

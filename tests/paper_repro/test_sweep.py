@@ -305,6 +305,18 @@ def test_a_task_may_take_what_was_tuned_on_another(tmp_path):
     }  # fmt: skip
 
 
+def test_one_task_may_give_a_method_a_tuned_value_of_its_own(tmp_path):
+    (tmp_path / "e.toml").write_text(TUNED + 'other.noise_radius = "tuned lamb * 0.5"\n')
+    done = {"finished": 4, "of": 4}
+    best = {"learning_rate": 0.01, "noise_radius": 0.2}
+    summary_with(tmp_path, lamb={"best": best, **done}, other={"best": best, **done})
+    runs = load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path))
+    assert {(r.method, dict(r.options)["noise_radius"]) for r in runs if r.method == "other"} == {("other", 0.1)}
+    (tmp_path / "e.toml").write_text(TUNED + 'ohter.noise_radius = "tuned"\n')
+    with pytest.raises(ValueError, match=r"\[tasks.cola.ohter\]: there is no method of this name"):
+        load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path))
+
+
 def test_a_part_of_the_methods_needs_tuning_for_these_alone_and_the_summary_is_of_all(
     experiment, tmp_path, capsys, monkeypatch
 ):
