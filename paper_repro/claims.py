@@ -142,11 +142,63 @@ def _theorem(test: dict[str, Any], results: Path) -> _Verdict:
     return SUPPORTED, f"{row['title']}: proof verified, no failure in {row['instances']:,} instances{least}"
 
 
-def _file(test: dict[str, Any], results: Path) -> _Verdict:
-    """A result that nothing makes yet; when it is there, a kind that reads it has to be written."""
-    if (results / test["file"]).exists():
-        return INCONCLUSIVE, f"{test['file']} is there, and nothing reads it yet"
-    return _missing(test)
+def _follower(test: dict[str, Any], results: Path) -> _Verdict:
+    """Of the claim that the noise scales, what was measured: steps of one and of two processes."""
+    scaling = _read(results / test["file"])
+    growth = None if scaling is None else scaling["follower"]["growth"]
+    if scaling is None or growth is None:
+        return _missing(test)
+    status = _side(-growth["high"], -growth["low"], -test["at_most"], growth["batches"])
+    said = [f"{cost['median']:.2f} times LAMB's step in {cost['devices']}" for cost in scaling["follower"]["costs"]]
+    spread = f"{growth['typical']:.2f} [{growth['low']:.2f}, {growth['high']:.2f}]"
+    return status, f"it grows {spread} times, over {growth['batches']} batches: {', '.join(said)}; no more processes were run"
+
+
+def _modelled(test: dict[str, Any], results: Path) -> _Verdict:
+    """A model's answer is a test of the claim only if nothing in it was assumed."""
+    scaling = _read(results / test["file"])
+    studies = [] if scaling is None else scaling["predictions"]
+    rows = [(study, row) for study in studies for row in study["conditions"] if row["claimed"] == test["claimed"]]
+    if not rows:
+        return _missing(test)
+    said = []
+    for reading in dict.fromkeys(row["reading"] for _, row in rows):
+        found = [row["speedup"] for _, row in rows if row["reading"] == reading]
+        middles, low, high = [s["median"] for s in found], min(s["low"] for s in found), max(s["high"] for s in found)
+        said.append(f"over {reading} {min(middles):.1f} to {max(middles):.1f} [{low:.1f}, {high:.1f}]")
+    bases = [[given["basis"] for given in study["inputs"].values()] for study in studies]
+    evidence = f"modelled, not run: {'; '.join(said)}"
+    if any(basis != "measured" for given in bases for basis in given):
+        most = max(len(given) - given.count("measured") for given in bases)
+        return NOT_TESTABLE, f"{evidence}; up to {most} of {len(bases[0])} inputs were not measured; needs {test['needs']}"
+    statuses = [_side(row["speedup"]["low"], row["speedup"]["high"], test["claimed"], FEWEST_SEEDS) for _, row in rows]
+    return _together(statuses, [evidence], test)
+
+
+def _steepness(test: dict[str, Any], results: Path) -> _Verdict:
+    row, seeds = _landscape(test, results)
+    pairs = [] if row is None else [p for p in row["pairs"] if (p["method"], p["against"]) == (test["method"], test["against"])]
+    if not pairs:
+        return _missing(test)
+    ratio, low, high = (pairs[0][key] for key in ("ratio", "low", "high"))
+    status = _side(low, high, 1.0, seeds) if test["side"] == "above" else _side(-high, -low, -1.0, seeds)
+    return status, f"{ratio:.2f} [{low:.2f}, {high:.2f}] times, {seeds} seeds, Tukey's intervals"
+
+
+def _steeper_is_worse(test: dict[str, Any], results: Path) -> _Verdict:
+    row, seeds = _landscape(test, results)
+    if row is None or row["score_within"] is None:
+        return _missing(test)
+    r, low, high = (row["score_within"][key] for key in ("r", "low", "high"))
+    evidence = f"r = {r:+.2f} [{low:+.2f}, {high:+.2f}], {seeds} seeds of {len(row['values'])} methods"
+    return _side(-high, -low, 0.0, seeds), evidence
+
+
+def _landscape(test: dict[str, Any], results: Path) -> tuple[dict[str, Any] | None, int]:
+    """The row of a measure, and the seeds behind it."""
+    landscape = _read(results / test["file"])
+    rows = [] if landscape is None else [row for row in landscape["separation"] if row["measure"] == test["measure"]]
+    return (rows[0], min(map(len, rows[0]["values"].values()))) if rows else (None, 0)
 
 
 _KINDS: dict[str, Callable[[dict[str, Any], Path], _Verdict]] = {
@@ -154,7 +206,10 @@ _KINDS: dict[str, Callable[[dict[str, Any], Path], _Verdict]] = {
     "comparable": _comparable,
     "round": _round,
     "theorem": _theorem,
-    "file": _file,
+    "follower": _follower,
+    "modelled": _modelled,
+    "steepness": _steepness,
+    "steeper-is-worse": _steeper_is_worse,
 }
 
 

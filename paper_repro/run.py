@@ -5,6 +5,7 @@ A run can be killed at any point. Its checkpoints let it continue bit for bit; i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -59,6 +60,7 @@ def execute(
     glue_dir: str | None = None,
     progress: Progress | None = None,
     report_to: Sequence[str] = ("none",),
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Do a run, or continue it, or return its result if it is already there.
 
@@ -71,6 +73,7 @@ def execute(
         progress: called after every leader's step and every evaluation, in the first process.
         report_to: trackers that get the metrics as well, by transformers' names ("tensorboard", "wandb" ...). Their files, if
             their own settings do not say otherwise, stay in the run's subfolder. No part of the run's identity.
+        callbacks: that watch the training and change nothing of it; they see none of a run that is done already.
 
     Returns:
         The result: `settings`, `task`, `model`, `score` (the finished model's), `curve` (one entry an evaluation, with
@@ -92,8 +95,11 @@ def execute(
     micro_batch = _micro_batch(run, task, checkpoints)
     trainer, model_facts = _trainer(run, task, checkpoints, micro_batch, progress=progress, report_to=report_to)
     trainer.began = began
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=_continue_from(checkpoints))
-    result = {"settings": run.settings(), "model": model_facts, **_outcome(trainer, task), "provenance": provenance(_VERSIONED)}
+    facts = {"settings": run.settings(), "model": model_facts}
+    result = sealed({**facts, **_outcome(trainer, task), "provenance": provenance(_VERSIONED)})
     if trainer.is_world_process_zero():
         write_whole(path, json.dumps(result, indent=1))
         for done in [checkpoints] if list(report_to) == ["none"] else checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
@@ -119,8 +125,8 @@ def read_result(path: Path) -> dict[str, Any]:
     """A finished run's result, with everything in it that a comparison reads.
 
     Raises:
-        ValueError: the file is not JSON, lacks something, or holds another run than its name says; results are written whole,
-            so it was damaged from outside.
+        ValueError: the file is not JSON, lacks something, holds another run than its name says, or is not what was written;
+            results are written whole, so it was damaged from outside.
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -138,8 +144,28 @@ def read_result(path: Path) -> dict[str, Any]:
     except ValueError as error:  # of which bad UTF-8 and bad JSON are kinds
         raise ValueError(f"{path} is damaged ({error}); delete it, and its run is done again") from error
     if run.identity != path.stem:
-        raise ValueError(f"{path} holds the result of another run; by its settings its name is {run.identity}.json")
+        raise ValueError(
+            f"{path} holds the result of another run; by its settings its name is {run.identity}.json; "
+            "delete it, and the run that it is called after is done again"
+        )
+    if _SEAL in result["provenance"] and sealed(result) != result:  # the first results had none
+        raise ValueError(f"{path} is damaged (it is not as it was written); delete it, and its run is done again")
     return result
+
+
+def sealed(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with a SHA-256 of all that it says in its provenance, by which a changed digit is noticed."""
+    known = {key: value for key, value in result["provenance"].items() if key != _SEAL}
+    content = json.dumps({**result, "provenance": known}, sort_keys=True)
+    return {**result, "provenance": {**known, _SEAL: hashlib.sha256(content.encode()).hexdigest()}}
+
+
+def resealed(result: dict[str, Any]) -> dict[str, Any]:
+    """A result from which something was left out on purpose, sealed again if it was."""
+    return sealed(result) if _SEAL in result["provenance"] else result
+
+
+_SEAL = "content_sha256"
 
 
 def _check_shape(value: Any, shape: Any, where: str) -> None:

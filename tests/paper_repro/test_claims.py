@@ -39,17 +39,56 @@ def test_a_status_follows_from_the_interval(one, tmp_path, least, greatest, stat
     "test",
     [
         ROUND,
-        'kind = "file"\nfile = "landscape.json"\n',
+        'kind = "steepness"\nfile = "landscape.json"\nmeasure = "trace"\nmethod = "a"\nagainst = "b"\nside = "above"\n',
+        'kind = "steeper-is-worse"\nfile = "landscape.json"\nmeasure = "trace"\n',
         'kind = "theorem"\nfile = "theory.json"\ntheorem = "t"\n',
+        'kind = "follower"\nfile = "scaling.json"\nat_most = 1.1\n',
+        'kind = "modelled"\nfile = "scaling.json"\nclaimed = 18.0\n',
         'kind = "comparable"\nexperiment = "main"\nmethod = "scala"\nreference = "lamb"\nmargin = 0.01\n',
         'kind = "speedup"\nexperiment = "speedup"\nmethod = "scala-512"\ncost = "step"\nat_least = 2.0\n',
     ],
-    ids=["round", "file", "theorem", "comparable", "speedup"],
+    ids=["round", "steepness", "steeper-is-worse", "theorem", "follower", "modelled", "comparable", "speedup"],
 )
 def test_without_a_result_it_says_what_is_missing(one, test):
     status, evidence = one(test)
     assert status == "not testable here"
     assert "needs a thing" in evidence
+
+
+def landscape(tmp_path, low, high, seeds=3):
+    pair = {"method": "scala", "against": "lamb", "ratio": (low + high) / 2, "low": low, "high": high}
+    row = {"measure": "trace", "values": {"lamb": [1.0] * seeds, "scala": [1.0] * seeds}, "pairs": [pair]}
+    row["score_within"] = {"r": (low + high) / 2, "low": low, "high": high}
+    (tmp_path / "results/landscape.json").write_text(json.dumps({"separation": [row]}))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seeds", "above", "below"),
+    [
+        (1.1, 1.4, 3, "supported by", "not supported by"),
+        (0.6, 0.9, 3, "not supported by", "supported by"),
+        (0.9, 1.1, 3, "inconclusive", "inconclusive"),
+        (0.6, 0.9, 2, "inconclusive", "inconclusive"),
+    ],
+)
+def test_steepness(one, tmp_path, low, high, seeds, above, below):
+    landscape(tmp_path, low, high, seeds)
+    test = 'kind = "steepness"\nfile = "landscape.json"\nmeasure = "trace"\nmethod = "scala"\nagainst = "lamb"\nside = '
+    assert one(f'{test}"above"\n')[0] == above
+    status, evidence = one(f'{test}"below"\n')
+    assert status == below
+    assert f"[{low:.2f}, {high:.2f}] times, {seeds} seeds" in evidence
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "status"),
+    [(-0.9, -0.2, "supported by"), (0.2, 0.9, "not supported by"), (-0.5, 0.4, "inconclusive")],
+)
+def test_whether_steeper_is_worse(one, tmp_path, low, high, status):
+    landscape(tmp_path, low, high)
+    found, evidence = one('kind = "steeper-is-worse"\nfile = "landscape.json"\nmeasure = "trace"\n')
+    assert found == status
+    assert f"[{low:+.2f}, {high:+.2f}], 3 seeds of 2 methods" in evidence
 
 
 @pytest.mark.parametrize(
@@ -60,6 +99,53 @@ def test_a_theorem(one, tmp_path, change, status):
     row = {"name": "t", "title": "T", "verified": True, "failures": [], "tightness": [1.5, 2, 3], "instances": 7} | change
     (tmp_path / "results/theory.json").write_text(json.dumps({"theorems": [row], "failures": []}))
     assert one('kind = "theorem"\nfile = "theory.json"\ntheorem = "t"\n')[0] == status
+
+
+FOLLOWER = 'kind = "follower"\nfile = "scaling.json"\nat_most = 1.1\n'
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "batches", "status"),
+    [
+        (0.9, 1.05, 5, "supported by"),
+        (1.2, 1.3, 5, "not supported by"),
+        (1.0, 1.2, 5, "inconclusive"),
+        (0.9, 1.05, 2, "inconclusive"),
+    ],
+)
+def test_the_followers_pass_in_more_processes(one, tmp_path, low, high, batches, status):
+    growth = {"low": low, "typical": (low + high) / 2, "high": high, "batches": batches}
+    costs = [{"devices": 1, "median": 1.7}, {"devices": 2, "median": 1.6}]
+    (tmp_path / "results/scaling.json").write_text(json.dumps({"follower": {"growth": growth, "costs": costs}}))
+    found, said = one(FOLLOWER)
+    assert found == status
+    assert f"[{low:.2f}, {high:.2f}] times" in said
+    assert "1.60 times LAMB's step in 2; no more processes were run" in said
+    (tmp_path / "results/scaling.json").write_text(json.dumps({"follower": {"growth": None, "costs": costs}}))
+    assert one(FOLLOWER)[0] == "not testable here"
+
+
+MODELLED = 'kind = "modelled"\nfile = "scaling.json"\nclaimed = 18.0\n'
+
+
+@pytest.mark.parametrize(
+    ("low", "bases", "status"),
+    [
+        (20, ("assumed", "measured"), "not testable here"),
+        (20, ("carried over", "measured"), "not testable here"),
+        (20, ("measured", "measured"), "supported by"),
+        (10, ("measured", "measured"), "inconclusive"),
+    ],
+)
+def test_what_is_only_modelled_cannot_support_a_claim(one, tmp_path, low, bases, status):
+    row = {"claimed": 18.0, "reading": "one device", "speedup": {"low": low, "median": 25, "high": 30}}
+    other = row | {"claimed": 2.7, "speedup": {"low": 0, "median": 0, "high": 0}}
+    study = {"conditions": [row, other], "inputs": {str(i): {"basis": basis} for i, basis in enumerate(bases)}}
+    (tmp_path / "results/scaling.json").write_text(json.dumps({"predictions": [study]}))
+    found, said = one(MODELLED)
+    assert found == status
+    assert said.startswith(f"modelled, not run: over one device 25.0 to 25.0 [{low:.1f}, 30.0]")
+    assert ("up to 1 of 2 inputs were not measured" in said) == (status == "not testable here")
 
 
 EXPERIMENT = """

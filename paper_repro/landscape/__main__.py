@@ -1,0 +1,108 @@
+"""The landscape of real runs, measured: `python -m paper_repro.landscape`, or `make landscape`.
+
+Trains runs of main.toml again, keeping their weights along the way, measures every checkpoint, and compares. Killed at any
+point, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convergence.record import write_whole
+from paper_repro.landscape.figures import figures
+from paper_repro.landscape.separation import separation
+from paper_repro.landscape.study import Study, make
+from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
+
+METHODS = ("adamw-32", "adamw-large", "lamb", "scala", "sam")
+"""Small batch, large batch, layer-wise, with noise; and SAM, made for flatness: what measures that should see it."""
+
+_RESULTS = Path(__file__).parents[1] / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, compare, draw; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m paper_repro.landscape", description=__doc__)
+    parser.add_argument("--experiment", type=Path, default=EXPERIMENTS / "main.toml", help="whose runs are trained again")
+    parser.add_argument("--task", default="sst2")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="at least two")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="at least two")
+    parser.add_argument("--glue-dir", help="folder of the official GLUE files; without it the hub")
+    parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--folder", type=Path, default=Path("runs/landscape"), help="weights and measures; 1.5 GB")
+    parser.add_argument("--out", type=Path, default=Path("runs/landscape"), help="landscape.json, landscape.md and figures")
+    args = parser.parse_args(arguments)
+    try:
+        if min(len(set(args.seeds)), len(set(args.methods)), args.workers + 1) < 2:
+            raise ValueError("a comparison takes at least two seeds and two methods, and one worker")
+        runs = load_tuned(args.experiment, args.task, measured(TUNING), args.methods, seeds=args.seeds)
+        record = make(Study(tuple(runs), args.folder, args.glue_dir or None, _RESULTS / "glue"), args.workers, _say)
+    except (ValueError, OSError) as error:  # of which TimeoutError and ConnectionError are kinds
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
+        return 130
+    record["separation"] = separation(record["runs"])
+    write_whole(args.out / "landscape.json", json.dumps(record, separators=(",", ":")) + "\n")
+    write_whole(args.out / "landscape.md", page(record))
+    for name, figure in figures(record).items():
+        figure.savefig(args.out / f"landscape-{name}.svg")
+    print(page(record))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def page(record: Mapping[str, Any]) -> str:
+    """The finished models' measures and what they say, as Markdown."""
+    methods = list(dict.fromkeys(run["method"] for run in record["runs"]))
+    reference = "lamb" if "lamb" in methods else methods[0]
+    seeds = sorted({run["seed"] for run in record["runs"]})
+    agrees = record["agrees"]
+    lines = [
+        f"# The loss landscape of {record['model']} on {record['task']}",
+        "",
+        f"Finished models of seeds {', '.join(map(str, seeds))}, on {record['data']['sentences']} training sentences; "
+        f"{agrees['with_committed_runs']} of {agrees['of']} runs predict exactly as the committed ones.",
+        "",
+        f"Geometric means over seeds. Ratios are over {reference}, with Tukey's 95% intervals; p: analysis of variance of the "
+        "logarithms over methods, corrected by Holm for the measures; r: the logarithm's correlation with the dev score, over "
+        "all runs and within methods.",
+        "",
+        f"| measure | {' | '.join(methods)} | p | r with score | within methods |",
+        f"|---|{'---|' * (len(methods) + 3)}",
+    ]
+    for row in record["separation"]:
+        if row["p"] is None:
+            lines.append(f"| {row['label']} |{' - |' * len(methods)} not positive everywhere | - | - |")
+            continue
+        cells = [_cell(row, method, reference) for method in methods]
+        lines.append(
+            f"| {row['label']} | {' | '.join(cells)} | {row['p_holm']:.2g} | {_r(row['score'])} | {_r(row['score_within'])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Mapping[str, Any], method: str, reference: str) -> str:
+    values = row["values"][method]
+    mean = 1.0
+    for value in values:
+        mean *= value ** (1 / len(values))
+    ratios = [pair for pair in row["pairs"] if (pair["method"], pair["against"]) == (method, reference)]
+    return f"{mean:.3g}" + "".join(f" ({pair['ratio']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}])" for pair in ratios)
+
+
+def _r(found: Mapping[str, float] | None) -> str:
+    return "-" if found is None else f"{found['r']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
