@@ -15,7 +15,8 @@ from scipy import stats
 from convergence.benchmark import Spread
 from paper_repro.scaling.model import Number
 
-Basis = Literal["measured", "assumed"]
+Basis = Literal["measured", "carried over", "assumed"]
+"""Carried over: measured, but on another model or task; that it holds here as well is assumed."""
 Scale = Literal["log", "linear"]
 Quantity = Callable[[Mapping[str, Number]], Number]
 """What is predicted from values of the inputs; with arrays of draws, an array."""
@@ -125,6 +126,11 @@ def document(inputs: Inputs) -> dict[str, Any]:
     return {name: asdict(given) for name, given in inputs.items()}
 
 
+def undocumented(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Input]:
+    """From JSON."""
+    return {name: Input(**fields) for name, fields in given.items()}
+
+
 def read(file: Path) -> dict[str, dict[str, Input]]:
     """The inputs that `paper_repro.scaling.measure` wrote, by model.
 
@@ -133,7 +139,7 @@ def read(file: Path) -> dict[str, dict[str, Input]]:
     """
     try:
         models = json.loads(file.read_text(encoding="utf-8"))["models"]
-        return {name: {key: Input(**given) for key, given in model["inputs"].items()} for name, model in models.items()}
+        return {name: undocumented(model["inputs"]) for name, model in models.items()}
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{file} holds no measured inputs ({type(error).__name__}: {error}); make one with "

@@ -34,7 +34,7 @@ from paper_repro.bench.round import RADIUS, Bench, bench_of, random_model
 from paper_repro.encoders import resolve
 from paper_repro.scaling.fits import Compute, fit_compute, fit_link
 from paper_repro.scaling.hardware import LENGTH
-from paper_repro.scaling.inputs import Input, Inputs, document, drawn, interval, measured, typical
+from paper_repro.scaling.inputs import Input, Inputs, document, drawn, interval, measured, typical, undocumented
 from paper_repro.scaling.model import ADAMW, Method, Plan, System, step_time
 from paper_repro.scaling.workers import Row
 from scala import Adversary, Game
@@ -67,7 +67,7 @@ class Setting:
     bytes: tuple[int, ...] = tuple(int(MEGABYTE * s) for s in (0.004, 0.04, 0.4, 4, 16, 48, 96))
     batches: tuple[tuple[int, int], ...] = ((8, 4), (16, 8), (32, 8), (32, 16), (64, 16))
     processes: tuple[int, ...] = (1, 2)
-    rounds: int = 2
+    rounds: int = 3
     steps: int = 4
 
 
@@ -75,33 +75,35 @@ SMALL = Setting("bert-tiny", 8, (1, 2, 4), pairs=2, bytes=(4000, 16 * MEGABYTE),
 """The whole way in a minute; its numbers mean nothing."""
 
 
-def measure(keep: Keep, setting: Setting) -> dict[str, Any]:
+def measure(keep: Keep, setting: Setting, kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Measure inputs and steps on this processor, with one thread a process.
 
     Args:
         keep: is given the record whenever there is more of it.
         setting: how much.
+        kept: a record of the same setting that was not finished: its micro-batches and links are not measured again.
 
     Returns:
         setting, models (by name: parameters, points, inputs), links (bytes, and what the processes said), validation (rows, see
         `compared`), provenance.
     """
     load = os.getloadavg()[0]
-    record: dict[str, Any] = {"setting": asdict(setting)}
-    model = AutoConfig.from_pretrained(resolve(setting.encoder))
-    known, inputs = time_model(model, setting.sizes, setting.length, setting.pairs)
-    record["models"] = {setting.encoder: known}
-    keep(record)
-    job = {key: getattr(setting, key) for key in ("encoder", "length", "pairs", "bytes")}
-    said = launched("links", 2, job | {"micro_batch": max(setting.sizes)})
-    record["links"] = {"bytes": list(setting.bytes)} | said
-    inputs |= link_inputs(setting.bytes, said) | {
-        "overlap": Input(
+    record: dict[str, Any] = dict(kept or {"setting": asdict(setting)})
+    if "models" not in record:
+        model = AutoConfig.from_pretrained(resolve(setting.encoder))
+        record["models"] = {setting.encoder: time_model(model, setting.sizes, setting.length, setting.pairs)}
+        keep(record)
+    known = record["models"][setting.encoder]
+    if "links" not in record:
+        job = {key: getattr(setting, key) for key in ("encoder", "length", "pairs", "bytes")}
+        said = launched("links", 2, job | {"micro_batch": max(setting.sizes)})
+        record["links"] = {"bytes": list(setting.bytes)} | said
+        overlap = Input(
             0.0, 0.0, 1.0, "share", "assumed", "processes reduce on the cores that compute: none, or else all", "linear"
         )
-    }
-    known["inputs"] = document(inputs)
-    keep(record)
+        known["inputs"] |= document(link_inputs(setting.bytes, said) | {"overlap": overlap})
+        keep(record)
+    inputs = undocumented(known["inputs"])
     rows = [Row(name, b, m) for name in _METHODS for b, m in setting.batches]
     seconds: dict[int, list[list[float]]] = {number: [[] for _ in rows] for number in setting.processes}
     for _ in range(setting.rounds):
@@ -126,32 +128,37 @@ def measure_accelerator(keep: Keep, setting: Setting, shapes: Mapping[str, PreTr
     load = os.getloadavg()[0]
     record: dict[str, Any] = {"setting": asdict(setting), "models": {}}
     for name, config in shapes.items():
-        known, inputs = time_model(config, setting.sizes, setting.length, setting.pairs, "cuda")
-        known["inputs"] = document(inputs)
-        record["models"][name] = known
+        record["models"][name] = time_model(config, setting.sizes, setting.length, setting.pairs, device="cuda")
         keep(record)
     return _finished(record, keep, load)
 
 
 def time_model(
-    config: PreTrainedConfig, sizes: Sequence[int], length: int, pairs: int, device: str = "cpu"
-) -> tuple[dict[str, Any], dict[str, Input]]:
+    config: PreTrainedConfig, sizes: Sequence[int], length: int, pairs: int, *, device: str = "cpu", fused: bool = True
+) -> dict[str, Any]:
     """Time micro-batches and leaders of one model with random weights.
 
+    Args:
+        config: of the model.
+        sizes: micro-batches.
+        length: tokens of a sample.
+        pairs: repetitions.
+        device: where.
+        fused: which of torch's AdamW: in one kernel, or parameter by parameter.
+
     Returns:
-        parameters and points (seconds of each part by size, and of the leaders), as JSON; and the inputs that they give.
+        parameters, points (seconds of each part by size), leaders, and the inputs that they give, as JSON.
     """
     model = random_model(config, device)
     timings = {m: interleaved(parts(bench_of(model, m, length, _precision(device))), PLAIN, pairs, device) for m in sizes}
-    leaders = interleaved({"adamw": _end(model, adamw(fused=True)), "lamb": _end(model, ours())}, "adamw", pairs, device)
+    leaders = interleaved({"adamw": _end(model, adamw(fused=fused)), "lamb": _end(model, ours())}, "adamw", pairs, device)
     number = sum(p.numel() for p in model.parameters())
-    points = [{"micro_batch": m} | {name: asdict(timing) for name, timing in row.items()} for m, row in timings.items()]
-    known = {
+    return {
         "parameters": number,
-        "points": points,
+        "points": [{"micro_batch": m} | {name: asdict(timing) for name, timing in row.items()} for m, row in timings.items()],
         "leaders": {name: asdict(timing) for name, timing in leaders.items()},
+        "inputs": document(compute_inputs(timings) | leader_inputs(leaders, number)),
     }
-    return known, compute_inputs(timings) | leader_inputs(leaders, number)
 
 
 def parts(bench: Bench) -> dict[str, Action]:

@@ -16,7 +16,6 @@ from convergence.benchmark import Spread
 from paper_repro.bench.interleaved import Timing
 from paper_repro.bench.measure import SHAPES
 from paper_repro.bench.round import bench_of, classifier, flops_of
-from paper_repro.scaling import __main__ as command
 from paper_repro.scaling import figures, hardware, measure, predict, workers
 from paper_repro.scaling.fits import fit_compute, fit_link
 from paper_repro.scaling.inputs import Input, drawn, interval, read, tornado, typical
@@ -463,6 +462,10 @@ def test_everything_is_kept_as_it_is_measured(setting, monkeypatch, tmp_path):
     kept = []
     record = measure.measure(lambda r: kept.append(json.loads(json.dumps(r))), setting)
     assert [sorted(part) for part in kept[:2]] == [["models", "setting"], ["links", "models", "setting"]]
+    monkeypatch.setattr(measure, "time_model", None)  # what is kept is not measured again
+    monkeypatch.setattr(measure, "launched", lambda kind, *job: {"steps": answers}[kind](kind, *job))
+    again = measure.measure(lambda r: None, setting, kept[1])
+    assert (again["validation"], again["models"]) == (record["validation"], record["models"])
     assert record["provenance"]["load_before"] >= 0
     rows = record["validation"]
     # A batch of 2 in micro-batches of 2 has nothing for a second process.
@@ -577,36 +580,6 @@ def test_an_input_that_is_made_decisive_is_named(study):
     assert [bar["name"] for bar in fixed.conditions(9.8, 1024, 16)[1]["decides"]] == ["floor"]
 
 
-def test_the_command_writes_the_record_and_its_figures(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "SHAPES", {"bert-base-uncased": SHAPES["bert-base-uncased"]})
-    measured = {
-        "models": {"bert-base-uncased": {"inputs": {"floor": dataclasses.asdict(given_input(1, 1, 1, basis="measured"))}}}
-    }
-    (tmp_path / "gpu.json").write_text(json.dumps(measured))
-    out = tmp_path / "scaling.json"
-    assert command.main(["--out", str(out), "--measured", str(tmp_path / "gpu.json"), "--critical", "90", "100", "110"]) == 0
-    (study,) = json.loads(out.read_text())["studies"]
-    assert study["inputs"]["floor"]["basis"] == study["inputs"]["critical"]["basis"] == "measured"
-    assert all(row["step_seconds"]["low"] >= 1 for row in study["rows"])  # the floor of a second
-    assert {path.name for path in tmp_path.glob("*.svg")} == {"scaling-speedup.svg", "scaling-tornado.svg"}
-    said = capsys.readouterr().out
-    assert "13 of 15 inputs assumed" in said
-    assert "18x at batch 1,024 on 32 devices" in said
-
-
-def test_the_command_refuses_what_it_cannot_use(tmp_path, capsys):
-    file = tmp_path / "cpu.json"
-    file.write_text(json.dumps({"models": {"minilm-l6": {"inputs": {}}}}))
-    for options, message in (
-        (["--measured", str(file)], "none of bert-base-uncased"),
-        (["--measured", str(tmp_path / "missing.json")], "missing.json"),
-        (["--critical", "3", "2", "1"], "low <= typical <= high"),
-    ):
-        with pytest.raises(SystemExit):
-            command.main(["--out", str(tmp_path / "out.json"), *options])
-        assert message in capsys.readouterr().err
-
-
 def test_the_figure_shows_the_rows_of_one_batch(study):
     document = study.document()
     panel = figures.speedup_figure([document]).axes[0]
@@ -617,4 +590,10 @@ def test_the_figure_shows_the_rows_of_one_batch(study):
     assert list(drawn_line.get_ydata()) == [row["speedup"]["all devices"]["median"] for row in expected]
     assert "inputs assumed" in figures.speedup_figure([document]).get_suptitle()
     bars = figures.tornado_figure([document]).axes[0]
-    assert bars.get_yticklabels()[0].get_text() == "critical"
+    assert bars.get_yticklabels()[0].get_text() == "critical batch"
+    measured = document | {"inputs": document["inputs"] | {"floor": document["inputs"]["floor"] | {"basis": "measured"}}}
+    assert "inputs assumed, some measured" in figures.speedup_figure([measured]).get_suptitle()
+
+
+def test_every_input_has_a_name_in_words(study):
+    assert figures.INPUTS.keys() >= study.inputs.keys() | planted().keys()
