@@ -13,6 +13,10 @@ from typing import Any
 
 import torch
 
+from scala.whole_file import write_whole
+
+__all__ = ["provenance", "write_whole"]
+
 
 def provenance(packages: Sequence[str]) -> dict[str, Any]:
     """What the numbers depend on beside the settings: code, libraries, hardware, date.
@@ -29,14 +33,6 @@ def provenance(packages: Sequence[str]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _processor() -> str:

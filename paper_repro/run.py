@@ -60,6 +60,7 @@ def execute(
     glue_dir: str | None = None,
     progress: Progress | None = None,
     report_to: Sequence[str] = ("none",),
+    *,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Do a run, or continue it, or return its result if it is already there.

@@ -19,7 +19,7 @@ from typing import Any
 
 from convergence.record import provenance, write_whole
 from paper_repro.experiment import Run
-from paper_repro.run import read_result, result_file
+from paper_repro.run import read_result, resealed, result_file
 
 _VERSIONED = ("torch", "transformers", "scala-adapt")
 _KEPT = re.compile(r"step|epoch|train_seconds|wall_seconds|gradient_evaluations|eval_(?!.*(_runtime|_per_second)$).*")
@@ -59,7 +59,7 @@ def with_results(runs: Sequence[Run], folder: Path) -> Iterator[tuple[Run, dict[
 def compact(result: dict[str, Any]) -> dict[str, Any]:
     """A result without the log of its steps and the speed of its evaluations; predictions stay, paired intervals need them."""
     curve = [{key: value for key, value in point.items() if _KEPT.fullmatch(key)} for point in result["curve"]]
-    return {**result, "curve": curve, "training_log": []}
+    return resealed({**result, "curve": curve, "training_log": []})
 
 
 def collect(source: Path, into: Path) -> int:

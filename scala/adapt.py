@@ -44,6 +44,7 @@ from scala.game import NonFiniteLoss
 from scala.labelled_text import LabelledText, load_labelled_text, tokenized
 from scala.metrics import compute_metrics_for
 from scala.trainer import ScalaConfig, ScalaTrainer, last_checkpoint
+from scala.whole_file import write_whole
 
 LOG_COLUMNS = (
     "step",
@@ -133,7 +134,7 @@ def _adapt(arguments: list[str]) -> int:
         trainer.save_model()
         _write_log(history, output / "log.tsv", _score_key(kind))
         scores = {key.removeprefix("eval_"): value for key, value in scores.items()}
-        (output / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        write_whole(output / "scores.json", json.dumps(scores, indent=1) + "\n")
         shown = {
             key: scores[key]
             for key in ("accuracy", "f1", "matthews_correlation", "pearson", "spearmanr", "mse")
@@ -250,8 +251,7 @@ def _claim(output: Path, arguments: list[str]) -> Path | None:
         raise ValueError(
             f"{output} holds an unfinished run with other arguments ({record}): repeat them or choose another --output"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(arguments), encoding="utf-8")
+    write_whole(record, json.dumps(arguments))
     return last_checkpoint(output)
 
 

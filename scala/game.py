@@ -171,6 +171,19 @@ class Game:
                     "the radius, warm up for longer, look at the batch, and continue from the last checkpoint"
                 )
 
+    def check_weights(self) -> None:
+        """Refuse to score or keep weights that are NaN or infinite: a finite step can overflow them. Waits for the device.
+
+        Raises:
+            NonFiniteLoss: the norm of all weights together is not finite.
+        """
+        norm = float(torch.nn.utils.get_total_norm([p.detach() for p in _parameters(self.leader)]))
+        if not math.isfinite(norm):
+            raise NonFiniteLoss(
+                f"the weights' norm is {norm} after round {self.rounds}. Lower the learning rate, warm up for longer, and "
+                "continue from the last checkpoint"
+            )
+
     def round(
         self,
         objective: Objective,

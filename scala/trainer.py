@@ -6,13 +6,17 @@ ScalaTrainer(model, config, train_dataset=train, eval_dataset=dev, processing_cl
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Sampler
@@ -26,6 +30,7 @@ from scala.embedding_noise import EmbeddingNoise
 from scala.game import Game
 from scala.lamb import DIALECTS, Lamb, parameter_groups
 from scala.length_sorted import LengthSorted
+from scala.whole_file import write_whole
 
 SAMPLE_KEY = "idx"
 """The column that names a sample, needed by a warm start; GLUE has it."""
@@ -304,6 +309,30 @@ class ScalaTrainer(Trainer):
         if self._warm and SAMPLE_KEY not in columns:
             columns.append(SAMPLE_KEY)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            if self.is_world_process_zero():
+                # Left by a training that was cut off: this one writes them anew, and must not mistake them for newer ones.
+                for old in _checkpoints(folder.parent):
+                    if old == folder or (_step(old) > self.state.global_step and not _is_whole(old)):
+                        shutil.rmtree(old)
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero() and folder.exists():
+                write_whole(folder / _DIGESTS, json.dumps(_digests(folder)))
+        except (OSError, RuntimeError, SafetensorError) as error:  # as Python, torch and safetensors call a full disk
+            free, reason = shutil.disk_usage(folder.parent).free / 2**20, str(error).partition("\n")[0]
+            raise OSError(
+                f"{folder} could not be written, with {free:.1f} MiB free on its disk ({reason}); the checkpoint before it is "
+                "kept: make room and continue from there"
+            ) from error
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The first process writes trainer_state.json next, which says that all the others' files are there.
+        self.accelerator.wait_for_everyone()
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         state = {"gradient_evaluations": torch.tensor(self.game.gradient_evaluations)}
@@ -340,21 +369,56 @@ class _Rounds(TrainerCallback):
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer.game.rounds = state.global_step
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
+            self.trainer.game.check_weights()
+
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # With fp16 an overflowing gradient is ordinary: the scaler skips that step by itself.
         self.trainer.game.check(gradients=self.trainer.accelerator.scaler is None)
 
 
-def last_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest complete checkpoint in a folder, or None; one whose writing was cut off is passed over.
+_LAST_WRITTEN = "trainer_state.json"
+_DIGESTS = "digests.json"
 
-    The Trainer writes trainer_state.json last, so a checkpoint is complete when that file can be parsed.
+
+def last_checkpoint(output_dir: str | Path) -> Path | None:
+    """The newest whole checkpoint in a folder, or None.
+
+    The Trainer writes trainer_state.json last, so one whose writing was cut off lacks that file or has half of it: it is passed
+    over. So is, with a warning, one whose files are not those that were written, by their SHA-256 in digests.json, which is
+    written right after and which checkpoints of other trainers lack.
     """
-    found = {int(p.name.rsplit("-", 1)[1]): p for p in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-[0-9]*")}
-    for _, folder in sorted(found.items(), reverse=True):
-        try:
-            json.loads((folder / "trainer_state.json").read_text())
-        except (OSError, json.JSONDecodeError):
-            continue
-        return folder
+    for folder in sorted(_checkpoints(Path(output_dir)), key=_step, reverse=True):
+        if _is_whole(folder):
+            return folder
+        if (folder / _DIGESTS).exists():
+            warnings.warn(f"{folder} is damaged (it is not as it was written) and is passed over", stacklevel=2)
     return None
+
+
+def _checkpoints(output_dir: Path) -> list[Path]:
+    return list(output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-[0-9]*"))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / _LAST_WRITTEN).read_text())
+        written = checkpoint / _DIGESTS
+        return not written.exists() or dict(json.loads(written.read_text())).items() <= _digests(checkpoint).items()
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a checkpoint that must not change."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and _DIGESTS not in path.name:
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
