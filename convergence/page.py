@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,19 +29,35 @@ def write(folder: Path, theory: Mapping[str, Any], theorems: Sequence[Theorem]) 
     Returns:
         The files.
     """
+    environment = renderer(partial(_embedded, folder / "figures"))
+    written = []
+    for file in ("index.html", "trust.html"):
+        path = folder / file
+        write_whole(path, environment.get_template(f"{file}.j2").render(contents(theory, theorems)))
+        written.append(path)
+    return written
+
+
+def renderer(figure: Callable[[str], str], theorems_page: str = "index.html") -> Environment:
+    """The templates of the two pages.
+
+    Args:
+        figure: a figure's file name -> what an image's ``src`` shall be.
+        theorems_page: where the other page finds the theorems.
+    """
     environment = Environment(
         loader=PackageLoader("convergence"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"rich": rich, "formula": formula, "latex": sympy.latex, "number": number}
-    environment.globals |= {"proof": _proof, "figure": partial(_embedded, folder / "figures")}
+    environment.globals |= {"proof": _proof, "figure": figure, "theorems_page": theorems_page}
+    return environment
+
+
+def contents(theory: Mapping[str, Any], theorems: Sequence[Theorem]) -> dict[str, Any]:
+    """What the templates read; arguments as in `write`."""
     reports = {report["name"]: report for report in theory["theorems"]}
     shown = [(theorem, reports[theorem.name]) for theorem in theorems if theorem.name in reports]
-    written = []
-    for file in ("index.html", "trust.html"):
-        path = folder / file
-        write_whole(path, environment.get_template(f"{file}.j2").render(theory=theory, shown=shown, titles=_titles(theorems)))
-        written.append(path)
-    return written
+    return {"theory": theory, "shown": shown, "titles": _titles(theorems)}
 
 
 def formula(latex: str, block: bool = False) -> Markup:
