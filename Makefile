@@ -19,7 +19,7 @@ SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGE
 
 .DEFAULT_GOAL := help
 .PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning glue-minilm studies \
-	glue-bert-base glue-roberta-large results tables claims test lint clean
+	glue-bert-base glue-roberta-large results tables landscape scaling claims report reproduce faults test lint dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -102,8 +102,32 @@ results: $(READY)  ## collect finished runs into paper_repro/results/glue
 tables: $(READY)  ## tables and figures of the reproduction, from the committed results; writes runs/tables
 	@$(PY) -m paper_repro.tables --results $(RESULTS)/glue --out runs/tables
 
+# Every checkpoint's measures are a file: killed, the same command goes on.
+landscape: $(READY)  ## how steep the loss is along training, method by method (GLUE_DIR= SEEDS= WORKERS=); writes runs/landscape
+	@$(PY) -m paper_repro.landscape $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(WORKERS),--workers $(WORKERS))
+
+# Measured step times are files in OUT: interrupted, the same command goes on. Run it with nothing else on the machine.
+scaling: OUT = runs/scaling
+scaling: $(READY)  ## critical batch, time of data-parallel steps, 1 to 1,024 devices predicted (GLUE_DIR= for time to target; GPU= HARDWARE= OUT=)
+	@$(PY) -m paper_repro.scaling --out $(OUT) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") \
+		$(if $(GPU),--measured "$(GPU)") $(if $(HARDWARE),--hardware $(HARDWARE))
+
 claims: $(READY)  ## the paper's claims, each with the status that the committed results give it
 	@$(PY) -m paper_repro.claims
+
+report: $(READY)  ## one site that shows it all, from committed results and those in runs/; writes runs/report/index.html
+	@$(PY) -m paper_repro.report
+
+# In this order, also under -j: tables, claims and report read what the others make. With GLUE_DIR also the training, each sweep within
+# BUDGET_MIN minutes. Killed or out of time, the same command goes on.
+.NOTPARALLEL: reproduce
+reproduce: BUDGET_MIN ?= 60
+reproduce: theory demo $(if $(GLUE_DIR),tuning glue-minilm studies results landscape) scaling tables claims report  ## all results that this machine can make, in 40 minutes; with GLUE_DIR= the training too (BUDGET_MIN=60 a sweep)
+
+# Every trial is a file: killed, the same command goes on.
+faults: $(READY)  ## kill, cut off, tamper with and fill up what runs, and see what is lost; writes docs/faults.md (KILLS=200)
+	@$(PY) -m paper_repro.faults --kills $(or $(KILLS),200) --out runs/faults --record $(RESULTS)/faults.json --page docs/faults.md
 
 test: $(READY)  ## the whole test suite
 	@$(PY) -m paper_repro.encoders bert-tiny
@@ -114,5 +138,8 @@ lint: $(READY)  ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+dist: $(READY)  ## wheel and sdist, into dist/
+	$(PY) -m build --outdir dist .
+
 clean:  ## remove the environment, fetched encoders and caches; results in runs/ stay
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
