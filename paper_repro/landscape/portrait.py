@@ -51,7 +51,7 @@ class Sizes:
         layer_lanczos: products for each layer's curvature.
     """
 
-    sentences: int = 256
+    sentences: int = 128
     batch: int = 64
     batches: int = 64
     eigenvalues: int = 5

@@ -5,6 +5,7 @@ Each run, each portrait and each further slice is a file in the study's folder, 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -30,7 +31,7 @@ from paper_repro.run import execute
 from paper_repro.tasks import load_task
 from scala.adapt import quiet
 
-SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.0, 0.1, 0.5, 0.75, 1.0)
 """Of a run's steps: where its checkpoints are."""
 
 PLANE = tuple(np.linspace(-1, 1, 17).round(4).tolist())
@@ -68,6 +69,12 @@ class Study:
         if len({(run.method, run.seed) for run in self.runs}) < len(self.runs):
             raise ValueError("one run for a method and seed: which one is meant by a name must be clear")
 
+    @property
+    def measures(self) -> Path:
+        """Folder of all that was measured, one for each choice of sizes: what was measured otherwise is never mixed in."""
+        digest = hashlib.sha256(repr((self.sizes, PLANE, BARRIER_POINTS)).encode()).hexdigest()[:8]
+        return self.folder / f"measures-{digest}"
+
     def weights(self, run: Run) -> Path:
         """Folder of a run's checkpoints."""
         return self.folder / "weights" / run.identity
@@ -78,7 +85,7 @@ class Study:
 
     def portrait_file(self, run: Run, step: int) -> Path:
         """Where the measures of a checkpoint lie."""
-        return self.folder / "portraits" / f"{run.identity}-{step}.json"
+        return self.measures / "portraits" / f"{run.identity}-{step}.json"
 
 
 Progress = Callable[[str], None]
@@ -174,11 +181,11 @@ def _data(study: Study) -> Data:
 
 
 def _barrier_file(study: Study, first: Run, second: Run) -> Path:
-    return study.folder / "barriers" / f"{first.identity}--{second.identity}.json"
+    return study.measures / "barriers" / f"{first.identity}--{second.identity}.json"
 
 
 def _surface_file(study: Study, run: Run) -> Path:
-    return study.folder / "surfaces" / f"{run.identity}.json"
+    return study.measures / "surfaces" / f"{run.identity}.json"
 
 
 def _objective(study: Study, run: Run) -> tuple[Objective, np.ndarray]:
@@ -218,7 +225,7 @@ def gather(study: Study) -> dict[str, Any]:
     for run in study.runs:
         result = execute(run, study.folder / "runs" / run.task)
         points = sorted(
-            (_read(path) for path in study.folder.glob(f"portraits/{run.identity}-*.json")), key=lambda p: p["step"]
+            (_read(path) for path in study.measures.glob(f"portraits/{run.identity}-*.json")), key=lambda p: p["step"]
         )
         settings = {"batch": run.batch_size, "learning_rate": run.learning_rate}
         runs.append({"method": run.method, "seed": run.seed, **settings, "score": result["score"], "points": points})
