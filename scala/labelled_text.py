@@ -22,7 +22,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 Task = Literal["classification", "regression"]
 
@@ -149,6 +149,26 @@ def tokenized(data: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
     return data.map(
         encode, batched=True, input_columns=text, remove_columns=text, keep_in_memory=True, load_from_cache_file=False
     )
+
+
+def refuse_too_long(data: Dataset, config: PreTrainedConfig) -> None:
+    """Refuse tokenised inputs that are longer than an encoder has positions, before they end in an index error.
+
+    Args:
+        data: column ``input_ids``.
+        config: the encoder's; one without ``max_position_embeddings`` has no limit.
+
+    Raises:
+        ValueError: naming both lengths.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions < 1:  # XLNet's is -1
+        return
+    if "roberta" in config.model_type:  # its positions begin behind that of the padding
+        positions -= config.pad_token_id + 1
+    longest = max(map(len, data["input_ids"]), default=0)
+    if longest > positions:
+        raise ValueError(f"an input has {longest} tokens and the encoder {positions} positions: set max_length to {positions}")
 
 
 def read_rows(

@@ -8,8 +8,9 @@ import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import BertConfig, RobertaConfig, T5Config
 
-from scala.labelled_text import BadRows, load_labelled_text, read_rows, tokenized
+from scala.labelled_text import BadRows, load_labelled_text, read_rows, refuse_too_long, tokenized
 
 characters = st.characters(exclude_categories=["Cs"])
 texts = st.text(characters, min_size=1).filter(str.strip)
@@ -303,3 +304,22 @@ def test_tokenized_keeps_label_and_idx_and_cuts_without_padding(encoder, pair):
         text = [columns["sentence1"][i], *([columns["sentence2"][i]] if pair else [])]
         assert data["input_ids"][i] == tokenizer(*text, truncation=True, max_length=8)["input_ids"]
     assert [len(ids) for ids in data["input_ids"]] == ([8, 8] if pair else [5, 4])
+
+
+@pytest.mark.parametrize(
+    ("settings", "longest", "positions"),
+    [
+        (BertConfig(max_position_embeddings=8), 9, 8),
+        (RobertaConfig(max_position_embeddings=10, pad_token_id=1), 9, 8),
+    ],
+)
+def test_inputs_longer_than_the_encoder_has_positions_are_refused(settings, longest, positions):
+    data = Dataset.from_dict({"input_ids": [[1] * positions, [1] * 3]})
+    refuse_too_long(data, settings)
+    data = Dataset.from_dict({"input_ids": [[1] * positions, [1] * longest]})
+    with pytest.raises(ValueError, match=f"has {longest} tokens and the encoder {positions} positions: set max_length"):
+        refuse_too_long(data, settings)
+
+
+def test_an_encoder_without_positions_has_no_limit():
+    refuse_too_long(Dataset.from_dict({"input_ids": [[1] * 5000]}), T5Config())
