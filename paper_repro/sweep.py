@@ -197,11 +197,9 @@ def _pool(runs: Sequence[Run], terms: Terms) -> None:
 
 
 def _worker(runs: Sequence[Run], terms: Terms) -> None:
-    """A process of the pool; it ends with its parent, however that one ends."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    """A process of the pool."""
     gc.freeze()
-    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+    end_with_parent()
     try:
         work(runs, terms)
     except KeyboardInterrupt:
@@ -209,6 +207,13 @@ def _worker(runs: Sequence[Run], terms: Terms) -> None:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def end_with_parent() -> None:
+    """This process of a pool shall end when its parent does, however that one ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def work(runs: Sequence[Run], terms: Terms) -> None:

@@ -31,6 +31,7 @@ from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
     HfArgumentParser,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     TrainerCallback,
     TrainerControl,
@@ -101,7 +102,7 @@ def _adapt(arguments: list[str]) -> int:
     tokenizer, model = _encoder(options.model, train.labels)
     train_set, dev_set = (tokenized(part.dataset, tokenizer, options.max_length) for part in (train, dev))
     for part in (train_set, dev_set):
-        refuse_too_long(part, model.config)
+        refuse_too_long(part, cast(PreTrainedConfig, model.config))
     # Batches of like lengths need little padding; the order of the dev set shows nowhere.
     lengths = [len(ids) for ids in dev_set["input_ids"]]
     dev_set = dev_set.select(sorted(range(len(lengths)), key=lambda row: -lengths[row]))

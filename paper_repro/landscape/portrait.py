@@ -45,19 +45,21 @@ class Sizes:
         sentences: whose mean loss is the landscape.
         batch: sentences in one pass.
         batches: random equal batches for the gradient's noise, of `batch` sentences each.
-        eigenvalues: how many of the largest.
+        eigenvalues: how many of the largest at finished models; on the way there it is one.
         probes: of the spectral density, at least 2.
         lanczos: products of each probe.
-        layer_lanczos: products for each layer's curvature.
+        layer_sentences: for the layers' curvature.
+        layer_lanczos: products for each layer.
     """
 
     sentences: int = 128
     batch: int = 64
-    batches: int = 64
+    batches: int = 32
     eigenvalues: int = 5
     probes: int = 2
-    lanczos: int = 20
-    layer_lanczos: int = 8
+    lanczos: int = 16
+    layer_sentences: int = 16
+    layer_lanczos: int = 5
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def portrait(model: nn.Module, data: Data, sizes: Sizes, *, whole: bool) -> dict
     objective = Objective.of_model(model, data.sorted)
     product = partial(objective.hvp, x)
     loss, gradient = objective.value_and_gradient(x)
-    top = extreme_eigenvalues(product, objective.size, sizes.eigenvalues, tolerance=1e-2)
+    count = sizes.eigenvalues if whole else 1
+    top = extreme_eigenvalues(product, objective.size, count, tolerance=1e-2, basis=min(count + 7, objective.size))
     grams = _grams(model, data.random, x)
     scale = noise_scale(np.sum(list(grams.values()), axis=0), sizes.batch)
     found: dict[str, Any] = {
@@ -137,12 +140,13 @@ def portrait(model: nn.Module, data: Data, sizes: Sizes, *, whole: bool) -> dict
     if whole:
         spectrum = density(product, objective.size, sizes.lanczos, sizes.probes)
         first = spectrum.moment(1)
+        one = {name: tensor[: sizes.layer_sentences] for name, tensor in data.random[0].items()}
         directions = [filter_normalized(x, objective.shapes, seed) for seed in DIRECTION_SEEDS]
         found |= {
             "trace": dict(zip(("mean", "low", "high"), objective.size * np.array([first.mean, *first.interval]), strict=True)),
             "smallest": float(spectrum.nodes.min()),
             "density": {"nodes": spectrum.nodes.tolist(), "weights": spectrum.weights.tolist()},
-            "layers": layer_curvatures(Objective.of_model(model, data.random[:1]), x, sizes.layer_lanczos),
+            "layers": layer_curvatures(Objective.of_model(model, [one]), x, sizes.layer_lanczos),
             "lines": [line(objective.value, x, direction, np.array(LINE)).tolist() for direction in directions],
         }
     return rounded(found)
@@ -152,11 +156,14 @@ def layer_curvatures(objective: Objective, x: np.ndarray, steps: int) -> dict[st
     """lambda_max(H_ii) ||x_i||^2 by layer: what a step of length eta ||x_i|| in layer i meets is at most eta^2/2 times this.
 
     That is the smoothness which a layer-wise normalised leader sees: L_i of the theory, in units of the layer's own norm. The
-    eigenvalue is the largest Ritz value of a few Lanczos steps, a lower bound.
+    eigenvalue is the largest Ritz value of a few Lanczos steps from the layer's gradient and a little of everything: a lower
+    bound.
     """
+    gradient, rng = objective.gradient(x), np.random.default_rng(0)
     curvatures = {}
     for name, where in objective.layers.items():
-        start = np.random.default_rng(0).standard_normal(where.stop - where.start)
+        start = rng.standard_normal(where.stop - where.start)
+        start = start / np.linalg.norm(start) + gradient[where] / max(float(np.linalg.norm(gradient[where])), 1e-30)
         diagonal, off = lanczos(partial(objective.hvp, x, layer=name), start / np.linalg.norm(start), steps)
         curvatures[name] = float(eigvalsh_tridiagonal(diagonal, off).max() * (x[where] @ x[where]))
     return curvatures

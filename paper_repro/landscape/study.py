@@ -28,6 +28,7 @@ from paper_repro.landscape.objective import Objective, weights
 from paper_repro.landscape.portrait import Data, Sizes, portrait, rounded
 from paper_repro.landscape.slices import barrier, filter_normalized, surface
 from paper_repro.run import execute
+from paper_repro.sweep import end_with_parent
 from paper_repro.tasks import load_task
 from scala.adapt import quiet
 
@@ -84,8 +85,9 @@ class Study:
         return max(self.weights(run).glob("*.safetensors"), key=lambda path: int(path.stem))
 
     def portrait_file(self, run: Run, step: int) -> Path:
-        """Where the measures of a checkpoint lie."""
-        return self.measures / "portraits" / f"{run.identity}-{step}.json"
+        """Where the measures of a checkpoint lie; all methods have one start, which a seed decides."""
+        name = f"{run.identity}-{step}" if step else f"start-s{run.seed}"
+        return self.measures / "portraits" / f"{name}.json"
 
 
 Progress = Callable[[str], None]
@@ -131,7 +133,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
     os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
 
 def _finish(parts: Sequence[Future[str]], progress: Progress) -> None:
@@ -159,7 +161,7 @@ def train_and_measure(study: Study, run: Run) -> str:
             continue
         model = model_of(run, data.labels, weights_file(study.weights(run), step))
         found = portrait(model, data, study.sizes, whole=step == points[-1])
-        write_whole(study.portrait_file(run, step), json.dumps({"step": step, "of": steps, **found}) + "\n")
+        write_whole(study.portrait_file(run, step), json.dumps({"step": step, **found}) + "\n")
     return f"{run.method}, seed {run.seed}: score {result['score']:.4f}, {len(points)} checkpoints measured"
 
 
@@ -224,9 +226,8 @@ def gather(study: Study) -> dict[str, Any]:
     runs, agrees = [], []
     for run in study.runs:
         result = execute(run, study.folder / "runs" / run.task)
-        points = sorted(
-            (_read(path) for path in study.measures.glob(f"portraits/{run.identity}-*.json")), key=lambda p: p["step"]
-        )
+        steps = result["cost"]["steps"]
+        points = [_read(study.portrait_file(run, step)) | {"of": steps} for step in steps_at(SHARES, steps)]
         settings = {"batch": run.batch_size, "learning_rate": run.learning_rate}
         runs.append({"method": run.method, "seed": run.seed, **settings, "score": result["score"], "points": points})
         if study.committed is not None and (path := study.committed / run.task / f"{run.identity}.json").exists():
