@@ -177,7 +177,7 @@ def test_what_cannot_be_compared_is_refused(encoder, tmp_path, change, said):
 def test_too_few_sentences_are_refused(encoder):
     run = runs_of(encoder)[0]
     task = load_task(run.task, train_examples=run.train_examples, held_out=run.held_out)
-    with pytest.raises(ValueError, match="the measures take 4096 training examples, acceptability has 48"):
+    with pytest.raises(ValueError, match="the measures take 2048 training examples, acceptability has 48"):
         Data.of(task, run, Sizes())
 
 
