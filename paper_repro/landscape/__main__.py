@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from convergence.record import write_whole
 from paper_repro.landscape.figures import figures
+from paper_repro.landscape.page import page
 from paper_repro.landscape.separation import separation
 from paper_repro.landscape.study import Study, make
 from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
@@ -59,49 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def page(record: Mapping[str, Any]) -> str:
-    """The finished models' measures and what they say, as Markdown."""
-    methods = list(dict.fromkeys(run["method"] for run in record["runs"]))
-    reference = "lamb" if "lamb" in methods else methods[0]
-    seeds = sorted({run["seed"] for run in record["runs"]})
-    agrees = record["agrees"]
-    lines = [
-        f"# The loss landscape of {record['model']} on {record['task']}",
-        "",
-        f"Finished models of seeds {', '.join(map(str, seeds))}, on {record['data']['sentences']} training sentences; "
-        f"{agrees['with_committed_runs']} of {agrees['of']} runs predict exactly as the committed ones.",
-        "",
-        f"Geometric means over seeds. Ratios are over {reference}, with Tukey's 95% intervals; p: analysis of variance of the "
-        "logarithms over methods, corrected by Holm for the measures; r: the logarithm's correlation with the dev score, over "
-        "all runs and within methods.",
-        "",
-        f"| measure | {' | '.join(methods)} | p | r with score | within methods |",
-        f"|---|{'---|' * (len(methods) + 3)}",
-    ]
-    for row in record["separation"]:
-        if row["p"] is None:
-            lines.append(f"| {row['label']} |{' - |' * len(methods)} not positive everywhere | - | - |")
-            continue
-        cells = [_cell(row, method, reference) for method in methods]
-        lines.append(
-            f"| {row['label']} | {' | '.join(cells)} | {row['p_holm']:.2g} | {_r(row['score'])} | {_r(row['score_within'])} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _cell(row: Mapping[str, Any], method: str, reference: str) -> str:
-    values = row["values"][method]
-    mean = 1.0
-    for value in values:
-        mean *= value ** (1 / len(values))
-    ratios = [pair for pair in row["pairs"] if (pair["method"], pair["against"]) == (method, reference)]
-    return f"{mean:.3g}" + "".join(f" ({pair['ratio']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}])" for pair in ratios)
-
-
-def _r(found: Mapping[str, float] | None) -> str:
-    return "-" if found is None else f"{found['r']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from paper_repro import comparison
 from paper_repro.bench.report import report as bench_report
 from paper_repro.claims import CLAIMS, FEWEST_SEEDS, findings
 from paper_repro.demo import BASELINE
-from paper_repro.landscape.__main__ import page as landscape_page
+from paper_repro.landscape.page import page as landscape_page
 from paper_repro.report import experiments, prose, records, toy_game
 from paper_repro.report.records import Record
 from paper_repro.scaling.page import page as scaling_page

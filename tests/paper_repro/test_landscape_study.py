@@ -14,6 +14,7 @@ from paper_repro.landscape import __main__ as command
 from paper_repro.landscape import study as study_module
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, steps_at, weights_file
 from paper_repro.landscape.figures import figures
+from paper_repro.landscape.page import page
 from paper_repro.landscape.portrait import LINE, Data, Sizes, layer_curvatures, portrait, rounded
 from paper_repro.landscape.separation import MEASURES, separation
 from paper_repro.landscape.study import Study, gather, make
@@ -233,9 +234,9 @@ def test_what_is_not_positive_is_not_compared():
     assert rows["noise_rise"]["p"] is None
     assert rows["noise_rise"]["pairs"] == []
     assert rows["top_eigenvalue"]["p"] is not None
-    assert "not positive everywhere" in command.page(
+    assert "not positive everywhere" in page(
         {"model": "m", "task": "t", "runs": runs, "separation": list(rows.values()), "data": {"sentences": 1},
-         "agrees": {"with_committed_runs": 0, "of": 0}}
+         "agrees": {"with_committed_runs": 0, "of": 0}, "barriers": []}
     )  # fmt: skip
 
 
@@ -246,7 +247,7 @@ def test_infinite_numbers_become_null():
 def test_the_page_and_every_figure_are_made(made, tmp_path):
     _, record = made
     record = json.loads(json.dumps(record))  # as it is read from its file
-    assert "| largest eigenvalue of the Hessian |" in command.page(record)
+    assert "| largest eigenvalue of the Hessian |" in page(record)
     for name, figure in figures(record).items():
         figure.savefig(tmp_path / f"{name}.svg")
         assert (tmp_path / f"{name}.svg").stat().st_size > 5000

@@ -105,7 +105,11 @@ def spoil(path, line, text):
         (lambda f: spoil(f / "dev.csv", 3, "a,b,maybe,0.5"), [], "dev.csv:3: unknown label 'maybe'; the labels are: no, yes"),
         (lambda f: spoil(f / "train.csv", 9, ",b,no,0.5"), [], "train.csv:9"),
         (lambda f: (f / "train.csv").unlink(), [], "train.csv"),
-        (lambda f: spoil(f / "train.csv", 9, "ab " * 400 + ",b,no,0.5"), ["--max-length", "900"], "positions: set max_length to"),
+        (
+            lambda f: spoil(f / "train.csv", 9, "ab " * 400 + ",b,no,0.5"),
+            ["--max-length", "900"],
+            "positions: set max_length to",
+        ),
         (lambda f: None, ["--text", "sentence"], "sentence"),
         (lambda f: None, ["--noise_radius", "0"], "radius must be positive"),
         (lambda f: None, ["--noise_raduis", "0.1"], "unknown option --noise_raduis; did you mean --noise_radius?"),
