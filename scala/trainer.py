@@ -6,6 +6,7 @@ ScalaTrainer(model, config, train_dataset=train, eval_dataset=dev, processing_cl
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from scala.adversary import Adversary, Direction, Start
@@ -327,6 +328,31 @@ class ScalaTrainer(Trainer):
                 f"{folder} could not be written, with {free:.1f} MiB free on its disk ({reason}); the checkpoint before it is "
                 "kept: make room and continue from there"
             ) from error
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self._load_weights(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint is None or not self._load_weights(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_weights(self, checkpoint: str) -> bool:
+        """Load all weights of a checkpoint by `from_pretrained`; False for a model that does not have it, or has adapters.
+
+        transformers 5 writes tensors under the names of the file that the model came from (bert-base-uncased's has
+        LayerNorm.gamma) and its Trainer reads a checkpoint by the model's own names: tensors whose names differ would stay as
+        they are, with nothing but a warning.
+        """
+        model = self.model
+        if not isinstance(model, PreTrainedModel) or getattr(model, "_hf_peft_config_loaded", False):
+            return False
+        if not list(Path(checkpoint).glob("*.safetensors*")):
+            return False
+        config = copy.deepcopy(model.config)
+        saved = type(model).from_pretrained(checkpoint, config=config, dtype=model.dtype, use_safetensors=True)
+        model.load_state_dict(saved.state_dict())
+        return True
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

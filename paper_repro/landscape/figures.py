@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from paper_repro.landscape.spectrum import Density
 
@@ -16,6 +16,8 @@ Record = Mapping[str, Any]
 
 _COLOURS = ("#0072B2", "#E69F00", "#CC3311", "#009E73", "#7F3C8D", "#666666")
 _LEVELS = 14
+_NO_CURVATURE = 1e-6
+"""Drawn in place of zero, which the bias of attention keys has: it changes no output."""
 _LINEAR = 0.01
 """Eigenvalues below this are drawn on a linear scale."""
 
@@ -113,8 +115,8 @@ def along(record: Record) -> Figure:
             panel.plot(shares, np.exp(np.log(values).mean(axis=0)), "o-", ms=3, lw=1.4, color=colour, label=method)
         panel.set(yscale="log" if drawn else "linear", title=label)
         panel.title.set_fontsize(10)
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
-        panel.yaxis.set_minor_formatter(NullFormatter())
+        if drawn:
+            _label_log(panel.yaxis)
         panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         panel.grid(alpha=0.25, which="both")
     for panel in panels[1]:
@@ -145,8 +147,7 @@ def separated(record: Record) -> Figure:
     axes.invert_yaxis()
     axes.axvline(1, color="0.4", lw=0.9, zorder=0)
     axes.set(xscale="log", xlabel=f"over {reference}'s geometric mean (log scale)")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _label_log(axes.xaxis)
     axes.grid(alpha=0.25, axis="x", which="both")
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -163,7 +164,8 @@ def layers(record: Record) -> Figure:
     axes = figure.subplots()
     for method, colour in _methods(record).items():
         values = np.array([[run["points"][-1]["layers"][name] for name in names] for run in _runs(record, method)])
-        axes.plot(np.exp(np.log(np.maximum(values, 1e-6)).mean(axis=0)), "o-", ms=3.5, lw=0.8, color=colour, label=method)
+        means = np.exp(np.log(np.maximum(values, _NO_CURVATURE)).mean(axis=0))
+        axes.plot(means, "o", ms=4.5, alpha=0.8, color=colour, label=method)
     axes.set_xticks(range(len(names)), [_short(name) for name in names], rotation=90, fontsize=7)
     axes.set(yscale="log", ylabel="largest eigenvalue x squared norm", xlim=(-0.7, len(names) - 0.3))
     axes.grid(alpha=0.25)
@@ -192,7 +194,7 @@ def barriers(record: Record) -> Figure:
                 losses = one["losses"] if one["start"] == start else one["losses"][::-1]
                 panel.plot(np.linspace(0, 1, len(losses)), losses, lw=1, color=_COLOURS[row], alpha=0.8)
                 heights.append(one["height"])
-            _annotate(panel, f"barrier {np.mean(heights):.2f}" if heights else "one seed")
+            panel.set_title(f"barrier {np.mean(heights):.2f}" if heights else "one seed", fontsize=8, pad=3)
             panel.grid(alpha=0.25)
             panel.set_xticks([0, 1], ["", ""])
             if column == 0:
@@ -206,8 +208,11 @@ def barriers(record: Record) -> Figure:
     return figure
 
 
-def _annotate(panel: Axes, text: str) -> None:
-    panel.text(0.5, 0.94, text, transform=panel.transAxes, ha="center", va="top", fontsize=8)
+def _label_log(axis: Axis) -> None:
+    """Label 1, 2 and 5 of every decade, in plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _methods(record: Record) -> dict[str, str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import CONFIGS, collate, tiny_data, tiny_model
 from torch import nn
-from transformers import TrainerCallback
+from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from scala import Adversary, EmbeddingNoise, Game, Lamb, NonFiniteLoss, ScalaConfig, ScalaTrainer
 from scala.lamb import parameter_groups
@@ -112,6 +112,35 @@ def test_resume_continues_bit_for_bit(tmp_path, start, stop):
     kept = ("loss", "noise_norm", "loss_rise", "step")
     for ours, theirs in zip(whole.state.log_history[:-1], resumed.state.log_history[:-1], strict=True):
         assert {k: ours.get(k) for k in kept} == {k: theirs.get(k) for k in kept}
+
+
+def test_an_encoder_whose_file_has_other_names_resumes_bit_for_bit_and_its_best_weights_come_back(tmp_path):
+    """bert-base-uncased's file has LayerNorm.gamma; transformers writes checkpoints with the names that it read."""
+    source = tmp_path / "source"
+    tiny_model(dropout=0.2).save_pretrained(source)
+    file = source / "model.safetensors"
+    old = {".LayerNorm.weight": ".LayerNorm.gamma", ".LayerNorm.bias": ".LayerNorm.beta"}
+    tensors = load_file(file)
+    for name in list(tensors):
+        for new, legacy in old.items():
+            if name.endswith(new):
+                tensors[name.removesuffix(new) + legacy] = tensors.pop(name)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+    def model():
+        return AutoModelForSequenceClassification.from_pretrained(source)
+
+    options = {"save_strategy": "steps", "save_steps": 1, "learning_rate": 0.05}
+    whole = trained(tmp_path / "whole", model=model(), **options)
+    trained(tmp_path / "cut", model=model(), callbacks=[StopAt(3)], **options)
+    assert any(name.endswith("gamma") for name in load_file(tmp_path / "cut/checkpoint-3/model.safetensors"))
+    resumed = trained(tmp_path / "cut", model=model(), resume=str(tmp_path / "cut/checkpoint-3"), **options)
+    assert difference(weights(whole.model), weights(resumed.model)) == 0.0
+    whole.state.best_model_checkpoint = str(tmp_path / "whole/checkpoint-3")
+    whole._load_best_model()
+    third = type(whole.model).from_pretrained(tmp_path / "whole/checkpoint-3")
+    assert difference(weights(whole.model), weights(third)) == 0.0
+    assert difference(weights(resumed.model), weights(third)) > 0
 
 
 def test_the_delay_counts_optimizer_steps_of_the_whole_training(tmp_path):
