@@ -1,7 +1,7 @@
 """The numbers that README and docs/ show are those of the committed results.
 
 Tables between `<!-- made: NAME -->` and `<!-- end -->` are made from the result files; a test finds them out of date, and
-`python tests/test_readme.py` writes them anew. What stands in sentences and other tables is compared number by number.
+`python -m tests.test_readme` writes them anew. What stands in sentences and other tables is compared number by number.
 """
 
 import json
@@ -19,6 +19,8 @@ from convergence.record import write_whole
 from paper_repro import comparison, tables
 from paper_repro.cells import gather, planned
 from paper_repro.claims import CLAIMS, findings, report
+from paper_repro.landscape import page as landscape
+from paper_repro.scaling import page as scaling
 from paper_repro.tuning import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +81,15 @@ def claims_in_short():
     return tables.markdown((["", "the paper's claim", "here"], rows))
 
 
+def study(name, page):
+    """A study's page without its title; its figures are where the results are."""
+    record = json.loads((RESULTS / name / f"{name}.json").read_text(encoding="utf-8"))
+    return page(record).partition("\n")[2].strip().replace(f"]({name}-", f"](../paper_repro/results/{name}/{name}-")
+
+
 MAKERS = {
+    "landscape": lambda: study("landscape", landscape.page),
+    "scaling": lambda: study("scaling", scaling.page),
     "demo": demo,
     "claims": claims,
     "claims in short": claims_in_short,
@@ -96,7 +106,7 @@ def made_anew(text):
 def test_the_tables_that_are_made_are_up_to_date(page):
     text = page.read_text(encoding="utf-8")
     assert text.count("<!-- made: ") == len(MADE.findall(text))
-    assert text == made_anew(text), f"out of date; write it anew: {Path(sys.executable).name} tests/test_readme.py"
+    assert text == made_anew(text), f"out of date; write it anew: {Path(sys.executable).name} -m tests.test_readme"
 
 
 def test_every_table_that_can_be_made_is_shown():
@@ -118,6 +128,51 @@ def test_the_theory_table_holds_the_committed_numbers():
     assert f"{theory['tampered']['planted']} certificates with one number changed, {len(theory['faults'])} wrong lines" in page
     assert theory["failures"] == []
     assert all(report["verified"] for report in reports.values())
+
+
+def test_the_tuning_of_minilm_is_the_committed_one():
+    tuned = json.loads((RESULTS / "tuning/minilm-l6-cola-minilm.json").read_text(encoding="utf-8"))
+    best = {method: f"{grid['score']:.3f}"[1:] for method, grid in tuned["methods"].items()}
+    text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
+    assert f"at batch 32 {best['adamw-32']}, AdamW at 512 {best['adamw-large']}, LAMB at 512 {best['lamb']}" in text
+    radii = {line["settings"]["noise_radius"]: line["score"] for line in tuned["lines"] if line["method"] == "scala"}
+    assert f"{best['scala']} at radius 0.003, and 0" in text
+    assert radii == {0.003: tuned["methods"]["scala"]["score"], 0.01: 0.0, 0.03: 0.0}
+    assert {grid["finished"] for grid in tuned["methods"].values()} == {3}
+
+
+def test_what_is_said_of_the_landscape_is_what_was_measured():
+    record = json.loads((RESULTS / "landscape/landscape.json").read_text(encoding="utf-8"))
+    rows = {row["measure"]: row for row in record["separation"]}
+
+    def ratio(measure, method, against):
+        return next(p for p in rows[measure]["pairs"] if (p["method"], p["against"]) == (method, against))
+
+    for measure in ("top_eigenvalue", "trace", "weight_rise", "noise_rise", "slice_rise"):
+        for method in ("adamw-large", "lamb"):
+            found = ratio(measure, method, "adamw-32")
+            assert found["low"] < 1 < found["high"], "the large batch is not steeper"
+    assert ratio("gradient_variance", "lamb", "adamw-32")["high"] < 1
+    for measure in ("top_eigenvalue", "noise_rise", "gradient_variance"):
+        found = ratio(measure, "scala", "lamb")
+        assert found["high"] < 1, "the noise does smooth"
+        assert 0.45 < found["ratio"] < 0.65, "about half"
+    assert ratio("top_eigenvalue", "sam", "lamb")["ratio"] < ratio("top_eigenvalue", "scala", "lamb")["ratio"]
+    assert ratio("noise_rise", "sam", "lamb")["ratio"] > ratio("noise_rise", "scala", "lamb")["ratio"]
+    for measure in ("trace", "slice_rise"):
+        for method in ("scala", "sam"):
+            found = ratio(measure, method, "lamb")
+            assert found["low"] < 1 < found["high"]
+    for row in rows.values():
+        for found in (row["score"], row["score_within"]):
+            assert found["low"] < 0 < found["high"], "it buys no score"
+    barriers = [one["height"] for one in record["barriers"] if {one["start"], one["end"]} == {"lamb", "scala"}]
+    assert max(barriers) < 0.01
+    early = {run["method"]: [] for run in record["runs"]}
+    for run in record["runs"]:
+        early[run["method"]].append(run["points"][1]["eigenvalues"][0])
+    assert min(early["adamw-32"] + early["adamw-large"]) > max(early["lamb"])
+    assert record["agrees"]["with_committed_runs"] == record["agrees"]["of"]
 
 
 def bench():
