@@ -5,6 +5,7 @@ A step is whole: gradients cleared, forward, backward, the leader's move. All of
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -251,9 +252,9 @@ def classifier(encoder: str) -> PreTrainedModel:
 
 
 def random_model(config: PreTrainedConfig, device: str = "cpu") -> PreTrainedModel:
-    """A two-class model with random weights, in training mode."""
+    """A two-class model with random weights, in training mode; `config` is copied, since forward passes write into it."""
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_config(config).to(device).train()
+    return AutoModelForSequenceClassification.from_config(copy.deepcopy(config)).to(device).train()
 
 
 def bench_of(model: PreTrainedModel, batch: int, length: int, precision: str = FP32) -> Bench:

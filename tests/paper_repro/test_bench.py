@@ -528,6 +528,7 @@ def test_the_record_of_an_accelerator(monkeypatch):
     )
     assert kept[-1] == json.dumps(measured)
     assert [shape["name"] for shape in measured["shapes"]] == ["bert", "roberta"]
+    assert all(config.problem_type is None for config in shapes.values())  # its caller's are as they were
     for shape in measured["shapes"]:
         settings = {(one["precision"], one["compiled"]): one for one in shape["settings"]}
         assert list(settings) == [("fp32", False), ("bf16", False), ("fp32", True), ("bf16", True)]
