@@ -13,11 +13,11 @@ import pytest
 from filelock import FileLock
 
 from paper_repro import sweep
-from paper_repro.experiment import Run, load_experiment
+from paper_repro.experiment import Run, load_experiment, read_toml
 from paper_repro.run import read_result
 from paper_repro.store import collect, compact, diverged_path, finished, record_divergence, result_path
 from paper_repro.tasks import load_task
-from paper_repro.tuning import load_tuned, measured
+from paper_repro.tuning import EXPERIMENTS, load_tuned, measured
 from scala.game import NonFiniteLoss
 
 EXPERIMENT = """
@@ -293,6 +293,17 @@ def test_tuned_takes_the_best_measured_value(tmp_path):
     assert sorted((r.method, r.learning_rate, dict(r.options).get("noise_radius")) for r in runs) == [
         ("lamb", 0.01, None), ("other", 0.005, 0.2), ("other", 0.01, 0.2), ("other", 0.3, 0.2),
     ]  # fmt: skip
+
+
+def test_no_method_is_tuned_twice_for_one_model_and_task():
+    """Two files would leave open whose value "tuned" is."""
+    tuned = [
+        (of_task.get("model", content.get("model")), task, method)
+        for content in map(read_toml, EXPERIMENTS.glob("tuning*.toml"))
+        for task, of_task in content["tasks"].items()
+        for method in content["methods"]
+    ]
+    assert len(set(tuned)) == len(tuned) > 100
 
 
 def test_a_task_may_take_what_was_tuned_on_another(tmp_path):
