@@ -1,1 +1,9 @@
 """The paper's claims, tested: tasks, encoders, experiments, runs and their comparison."""
+
+import importlib.util
+
+for _needed in ("matplotlib", "jinja2", "latex2mathml", "sympy", "hypothesis", "filelock", "markdown_it", "psutil", "yaml"):
+    if importlib.util.find_spec(_needed) is None:
+        raise ModuleNotFoundError(
+            f"{_needed} is missing, which the experiments need: pip install 'scala-adapt[repro]'", name=_needed
+        )

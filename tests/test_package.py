@@ -133,6 +133,21 @@ def test_what_a_package_imports_is_what_its_extra_brings():
     assert distributions_imported("paper_repro") - peers <= required("repro")
 
 
+@pytest.mark.parametrize("extra", ["theory", "repro"])
+def test_without_the_extra_the_experiments_name_it(extra):
+    for name in required(extra) - required():
+        module = {"markdown-it-py": "markdown_it", "pyyaml": "yaml", "markupsafe": None}.get(name, name)  # jinja2 has the last
+        if module is None:
+            continue
+        hidden = f"import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == {module!r} else find(n)"
+        done = subprocess.run(
+            [sys.executable, "-c", f"{hidden}; import paper_repro"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        said = f"{module} is missing, which the experiments need: pip install 'scala-adapt[repro]'"
+        assert done.returncode == 1
+        assert done.stderr.strip().endswith(said)
+
+
 def test_the_versions_in_use_are_pinned():
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").split()}
     assert required(*PROJECT["optional-dependencies"]) <= pinned
