@@ -23,7 +23,7 @@ from paper_repro.scaling import measure, noise, target_time
 from paper_repro.scaling.hardware import case
 from paper_repro.scaling.inputs import Input, Inputs
 from paper_repro.scaling.predict import ASSUMED_STEPS, Study
-from paper_repro.scaling.sweep import FAMILIES, Column, runs, sweep
+from paper_repro.scaling.sweep import FAMILIES, TIMED, Column, runs, sweep
 
 STEPS, TARGET = "steps.json", "sst2.json"
 """Files of measured step times: MiniLM's in 1 and 2 processes; bert-tiny's at the lengths of SST-2."""
@@ -61,7 +61,8 @@ def study(
     steps = _steps(out / STEPS, setting or measure.Setting())
     column = runs(results)
     swept, scales = sweep(column), noise.along_training(results / LANDSCAPE)
-    timed = _timed(out / TARGET, column, glue_dir)
+    side_by_side = runs(results, [TIMED])
+    timed = _timed(out / TARGET, side_by_side, glue_dir)
     record = {
         "step_time": step_time(steps),
         "follower": follower(steps["validation"]),
@@ -70,7 +71,7 @@ def study(
         if scales is None
         else {"basis": f"measured: {LANDSCAPE}", "runs": scales, "predicted": noise.predicted(scales)},
         "critical": critical(swept, None if scales is None else noise.predicted(scales)),
-        "target_time": time_to_target(column, swept, timed),
+        "target_time": time_to_target(side_by_side, swept, timed),
         "predictions": predictions(hardware, known or {}, carried_over(swept)),
     }
     sources = {STEPS: steps["provenance"]} | ({} if timed is None else {TARGET: timed["provenance"]})

@@ -19,20 +19,23 @@ from paper_repro.tuning import EXPERIMENTS
 
 TASK, BASELINE = "sst2", "adamw-32"
 FAMILIES = ("adamw", "lamb", "scala")
-STUDIES = ("ablation-batch", "speedup")
+TIMED = "speedup"
+"""Whose runs are made side by side, so that their seconds compare; of the other only scores and steps are read."""
+STUDIES = ("ablation-batch", TIMED)
 _ROUNDING = 1e-12
 
 Column = dict[str, Cell]
 
 
-def runs(results: Path) -> Column:
+def runs(results: Path, studies: Sequence[str] | None = None) -> Column:
     """The sweep's cells by method, those of both experiments: "lamb-512" and the like.
 
     Args:
         results: folder with glue/ and tuning/.
+        studies: of these experiments alone.
     """
     found: Column = {}
-    for study in STUDIES:
+    for study in STUDIES if studies is None else studies:
         plan = planned(EXPERIMENTS / f"{study}.toml", results / "tuning")
         found |= gather({TASK: plan[TASK]}, results / "glue")[TASK]
     return found

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -342,8 +343,10 @@ noise_delay = 0.5
 def results(tmp_path, monkeypatch):
     """A folder of made-up runs; ScaLA's steps fall like 1/B."""
     (tmp_path / "e.toml").write_text(EXPERIMENT)
+    (tmp_path / "timed.toml").write_text(re.sub(r"\[methods.scala-(32|64)\](\n.+){2}\n", "", EXPERIMENT))
     monkeypatch.setattr(sweep, "EXPERIMENTS", tmp_path)
-    monkeypatch.setattr(sweep, "STUDIES", ("e",))
+    monkeypatch.setattr(sweep, "STUDIES", ("e", "timed"))
+    monkeypatch.setattr(study, "TIMED", "timed")
     for run in load_experiment(tmp_path / "e.toml", "sst2"):
         reached = 1 + run.seed + 256 // run.batch_size
         scores = [0.5] * (reached - 1) + [0.8] * 4
@@ -406,7 +409,7 @@ def test_the_whole_study(results, offline, tmp_path, capsys):
     assert all(f"(scaling-{name}.svg)" in said for name in evidence_names())
     assert record["follower"]["growth"]["typical"] == pytest.approx(1.0)
     assert [row["devices"] for row in record["step_time"]["error"]] == [1, 2]
-    assert {row["method"] for row in record["target_time"]["rows"]} >= {"adamw-32", "lamb-32", "scala-128"}
+    assert {row["method"] for row in record["target_time"]["rows"]} == {"adamw-32", "lamb-32", "scala-128"}
     carried = record["predictions"][1]["inputs"]["critical"]
     assert [study["inputs"]["critical"]["basis"] for study in record["predictions"]] == ["assumed", "carried over"]
     assert carried["high"] == 5000  # samples of the epoch
