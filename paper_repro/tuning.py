@@ -3,6 +3,7 @@
     learning_rate = "tuned"                  # the best of the method of the same name, for this model and task
     learning_rate = "tuned lamb"             # the best of the method lamb
     learning_rate = "tuned lamb * 0.5"       # half of it (the square root of a quarter of the batch, say)
+    noise_step_size = "tuned scala.noise_radius * 0.5"     # half of another setting's best
 
     [tasks.mrpc]
     tuned_on = "cola"                        # for this task, what was found best on another
@@ -28,7 +29,7 @@ TUNING = Path(__file__).parent / "results" / "tuning"
 Best = Callable[[str, str, str, str], float]
 """best(model, task, method, key): the tuned value of a setting"""
 
-_TUNED = re.compile(r"tuned(?: ([\w-]+))?(?: \* ([\d.e+-]+))?")
+_TUNED = re.compile(r"tuned(?: (?P<method>[\w-]+)(?:\.(?P<key>\w+))?)?(?: \* (?P<factor>[\d.e+-]+))?")
 
 
 def summary_file(folder: Path, experiment: Path, model: str, task: str) -> Path:
@@ -105,7 +106,9 @@ def load_tuned(path: str | Path, task: str, best: Best, methods: Collection[str]
             for key, value in settings.items():
                 forms = [_form(v, f"{path}: [methods.{method}] {key}") for v in (value if isinstance(value, list) else [value])]
                 new = [
-                    form if not isinstance(form, re.Match) else _scaled(best(model, tuned_on, form[1] or method, key), form[2])
+                    _scaled(best(model, tuned_on, form["method"] or method, form["key"] or key), form["factor"])
+                    if isinstance(form, re.Match)
+                    else form
                     for form in forms
                 ]
                 settings[key] = new if isinstance(value, list) else new[0]
@@ -120,7 +123,7 @@ def _form(value: Any, where: str) -> Any:
         return value
     form = _TUNED.fullmatch(value)
     if form is None:
-        raise ValueError(f'{where} = {value!r} is none of "tuned", "tuned METHOD", "tuned METHOD * FACTOR"')
+        raise ValueError(f'{where} = {value!r} is none of "tuned", "tuned METHOD", "tuned METHOD.KEY", "... * FACTOR"')
     return form
 
 

@@ -323,6 +323,9 @@ def test_one_task_may_give_a_method_a_tuned_value_of_its_own(tmp_path):
     summary_with(tmp_path, lamb={"best": best, **done}, other={"best": best, **done})
     runs = load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path))
     assert {(r.method, dict(r.options)["noise_radius"]) for r in runs if r.method == "other"} == {("other", 0.1)}
+    (tmp_path / "e.toml").write_text(TUNED + 'other.noise_step_size = "tuned lamb.noise_radius * 0.25"\n')
+    runs = load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path))
+    assert {dict(r.options).get("noise_step_size") for r in runs} == {None, 0.05}
     (tmp_path / "e.toml").write_text(TUNED + 'ohter.noise_radius = "tuned"\n')
     with pytest.raises(ValueError, match=r"\[tasks.cola.ohter\]: there is no method of this name"):
         load_tuned(tmp_path / "e.toml", "cola", measured(tmp_path))

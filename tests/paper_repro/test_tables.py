@@ -10,6 +10,7 @@ from paper_repro.cells import gather, hardware, planned, reached
 from paper_repro.experiment import load_experiment
 from paper_repro.paired import holm
 from paper_repro.paired import score as score_of
+from paper_repro.rivals import RIVALS
 from paper_repro.store import diverged_path, result_path
 from paper_repro.target import reach
 from paper_repro.tuning import EXPERIMENTS
@@ -237,6 +238,20 @@ def test_each_method_is_tuned_by_as_many_runs():
             methods = [run.method for run in runs]
             assert len({methods.count(method) for method in methods}) == 1, path
             assert all(run.held_out == 0.1 for run in runs), path
+
+
+def test_a_radius_found_on_one_encoder_is_not_played_on_another():
+    """The default was found on bert-tiny; MiniLM bears a tenth of it on CoLA."""
+    with_radius = {"none", *(name for name, rival in RIVALS.items() if "noise_radius" in rival.reads)}
+    found = {}
+    for path in EXPERIMENTS.glob("*.toml"):
+        if not path.stem.startswith(("demo", "defaults", "tuning")):
+            for run in (run for runs in planned(path).values() for run in runs if run.model != "bert-tiny"):
+                options = dict(run.options)
+                if options.get("noise") != "none" and options.get("rival", "none") in with_radius:
+                    found[path.stem, run.task, run.method] = options.get("noise_radius")
+    assert None not in found.values(), found
+    assert len(found) > 60
 
 
 def test_command(folder, tmp_path, capsys):
