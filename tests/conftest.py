@@ -36,3 +36,22 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tiny_models import tiny_encoder
 
     return str(tiny_encoder(tmp_path_factory.mktemp("encoder")))
+
+
+@pytest.fixture(scope="session")
+def quick_experiment(encoder: str) -> str:
+    """An experiment of two methods and two seeds whose runs take a second each."""
+    return f"""
+model = "{encoder}"
+seeds = [0, 1]
+epochs = 2
+evaluations = 2
+train_examples = 32
+micro_batch = 8
+batch_size = 16
+learning_rate = 1e-2
+[methods.lamb]
+noise = "none"
+[methods.scala]
+[tasks.acceptability]
+"""

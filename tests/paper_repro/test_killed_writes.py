@@ -12,24 +12,9 @@ from transformers import TrainerState
 
 from paper_repro import store, sweep
 
-EXPERIMENT = """
-model = "{encoder}"
-seeds = [0]
-epochs = 2
-evaluations = 2
-train_examples = 32
-micro_batch = 8
-batch_size = 16
-learning_rate = 1e-2
-[methods.lamb]
-noise = "none"
-[methods.scala]
-[tasks.acceptability]
-"""
-
 
 def arguments(folder):
-    return [str(folder / "e.toml"), "--out", str(folder / "out"), "--summary", str(folder / "sums")]
+    return [str(folder / "e.toml"), "--out", str(folder / "out"), "--summary", str(folder / "sums"), "--seeds", "0"]
 
 
 def killed_while_writing(name, command):
@@ -76,9 +61,9 @@ def results(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, encoder):
+def whole(tmp_path_factory, quick_experiment):
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "e.toml").write_text(EXPERIMENT.format(encoder=encoder))
+    (folder / "e.toml").write_text(quick_experiment)
     assert sweep.main(arguments(folder)) == 0
     return folder
 

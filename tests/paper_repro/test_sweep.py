@@ -20,26 +20,11 @@ from paper_repro.tasks import load_task
 from paper_repro.tuning import EXPERIMENTS, load_tuned, measured
 from scala.game import NonFiniteLoss
 
-EXPERIMENT = """
-model = "{encoder}"
-seeds = [0, 1]
-epochs = 2
-evaluations = 2
-train_examples = 32
-micro_batch = 8
-batch_size = 16
-learning_rate = 1e-2
-[methods.lamb]
-noise = "none"
-[methods.scala]
-[tasks.acceptability]
-"""
-
 
 @pytest.fixture
-def experiment(tmp_path, encoder):
+def experiment(tmp_path, quick_experiment):
     path = tmp_path / "quick.toml"
-    path.write_text(EXPERIMENT.format(encoder=encoder))
+    path.write_text(quick_experiment)
     return path
 
 
