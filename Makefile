@@ -19,7 +19,7 @@ SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGE
 
 .DEFAULT_GOAL := help
 .PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning glue-minilm studies \
-	glue-bert-base glue-roberta-large results tables landscape scaling claims report reproduce faults test lint dist clean
+	glue-bert-base glue-roberta-large results tables landscape onset scaling claims report reproduce faults test lint dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 18
@@ -107,6 +107,11 @@ landscape: $(READY)  ## how steep the loss is along training, method by method (
 	@$(PY) -m paper_repro.landscape $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(WORKERS),--workers $(WORKERS))
 
+# Kept weights and measures are files: killed, the same command goes on.
+onset: TASKS = sst2 acceptability cola
+onset: $(READY)  ## what radius of noise a model bears where it begins (GLUE_DIR= TASKS= SEEDS=); writes runs/onset
+	@$(PY) -m paper_repro.onset --tasks $(TASKS) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(SEEDS),--seeds $(SEEDS))
+
 # Measured step times are files in OUT: interrupted, the same command goes on. Run it with nothing else on the machine.
 scaling: OUT = runs/scaling
 scaling: $(READY)  ## critical batch, time of data-parallel steps, 1 to 1,024 devices predicted (GLUE_DIR= for time to target; GPU= HARDWARE= OUT=)
@@ -123,7 +128,7 @@ report: $(READY)  ## one site that shows it all, from committed results and thos
 # BUDGET_MIN minutes. Killed or out of time, the same command goes on.
 .NOTPARALLEL: reproduce
 reproduce: BUDGET_MIN ?= 60
-reproduce: theory demo $(if $(GLUE_DIR),tuning glue-minilm studies results landscape) scaling tables claims report  ## all results that this machine can make, in 40 minutes; with GLUE_DIR= the training too (BUDGET_MIN=60 a sweep)
+reproduce: theory demo $(if $(GLUE_DIR),tuning glue-minilm studies results landscape onset) scaling tables claims report  ## all results that this machine can make, in 40 minutes; with GLUE_DIR= the training too (BUDGET_MIN=60 a sweep)
 
 # Every trial is a file: killed, the same command goes on.
 faults: $(READY)  ## kill, cut off, tamper with and fill up what runs, and see what is lost; writes docs/faults.md (KILLS=200)

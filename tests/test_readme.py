@@ -16,7 +16,7 @@ import pytest
 from scipy import stats
 
 from convergence.record import write_whole
-from paper_repro import comparison, tables
+from paper_repro import comparison, onset, tables
 from paper_repro.cells import gather, planned
 from paper_repro.claims import CLAIMS, findings, report
 from paper_repro.landscape import page as landscape
@@ -89,6 +89,7 @@ def study(name, page):
 
 MAKERS = {
     "landscape": lambda: study("landscape", landscape.page),
+    "onset": lambda: study("onset", onset.page),
     "scaling": lambda: study("scaling", scaling.page),
     "demo": demo,
     "claims": claims,

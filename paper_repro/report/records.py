@@ -21,6 +21,7 @@ _COMMANDS = {
     "tuning": "make tuning",
     "bench": "make bench",
     "landscape": "make landscape",
+    "onset": "make onset",
     "scaling": "make scaling",
     "faults": "make faults",
     "defaults": "make defaults",
@@ -33,6 +34,7 @@ _PARTS = {
     "demo/": ("settings", "task", "score", "curve", "cost"),
     "bench.json": ("machine", "setting", "round", "leader", "profile", "growth", "provenance"),
     "landscape/landscape.json": ("runs", "separation"),
+    "onset/onset.json": ("points", "agreement"),
     "scaling/scaling.json": ("step_time", "follower", "predictions"),
 }
 
@@ -141,7 +143,7 @@ def _kept(results: Path) -> _Units:
 
 
 def _fresh(runs: Path) -> _Units:
-    for name in ("theory/theory.json", "landscape/landscape.json", "scaling/scaling.json", "bench.json"):
+    for name in ("theory/theory.json", "landscape/landscape.json", "onset/onset.json", "scaling/scaling.json", "bench.json"):
         path = runs / name
         if path.exists():
             figures = path.parent.glob("*.svg" if "/" in name else f"{path.stem}-*.svg")

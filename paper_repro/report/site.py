@@ -24,6 +24,7 @@ from paper_repro.bench.report import report as bench_report
 from paper_repro.claims import CLAIMS, FEWEST_SEEDS, findings
 from paper_repro.demo import BASELINE
 from paper_repro.landscape.page import page as landscape_page
+from paper_repro.onset import page as onset_page
 from paper_repro.report import experiments, prose, records, toy_game
 from paper_repro.report.records import Record
 from paper_repro.scaling.page import page as scaling_page
@@ -88,6 +89,7 @@ def _write(results: Path, runs: Path, out: Path) -> None:
         "demos": _demos(data, out / "figures"),
         "bench": _bench(data),
         "landscape": _study(data, "landscape", landscape_page),
+        "onset": _study(data, "onset", onset_page),
         "scaling": _study(data, "scaling", scaling_page),
         "faults": prose.section("", ROOT / "docs" / "faults.md"),
         "methods": prose.section(METHODS, *documents),

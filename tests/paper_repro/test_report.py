@@ -211,7 +211,7 @@ def test_without_results_the_page_says_what_makes_them(tmp_path):
     assert main(["--results", str(tmp_path / "results"), "--runs", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
     check_links(tmp_path / "report")
     text = text_of(tmp_path / "report" / "index.html")
-    for name in ("theory", "glue-minilm", "landscape", "scaling", "bench", "demo"):
+    for name in ("theory", "glue-minilm", "landscape", "onset", "scaling", "bench", "demo"):
         assert re.search(rf"make {name}[a-z ]* makes it", text), name
 
 
@@ -260,7 +260,7 @@ def test_the_game_s_examples_show_what_is_said_of_them(report):
 
 
 def test_studies_appear_when_they_are_there(tmp_path, monkeypatch):
-    for name in ("landscape", "scaling"):
+    for name in ("landscape", "onset", "scaling"):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         parts = {part: [] for part in records._PARTS[f"{name}/{name}.json"]}
@@ -275,11 +275,11 @@ def test_studies_appear_when_they_are_there(tmp_path, monkeypatch):
     )
     check_links(tmp_path / "report")
     index = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    for name in ("landscape", "scaling"):
+    for name in ("landscape", "onset", "scaling"):
         assert f"<p>Introduction of {name}.</p>\n<h3>One</h3>" in index
         assert f'<details><summary>Two</summary><p><img src="data/{name}/{name}-in-the-text.svg"' in index
         assert index.count(f'src="data/{name}/{name}-beside-it.svg"') == 1
-    assert "6 result files, 6 of them not committed yet" in text_of(tmp_path / "report" / "index.html")
+    assert "9 result files, 9 of them not committed yet" in text_of(tmp_path / "report" / "index.html")
 
 
 def test_a_theory_of_another_version_is_refused(results, tmp_path, capsys):

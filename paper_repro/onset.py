@@ -1,0 +1,283 @@
+"""What the follower's noise meets when it begins, and what radius the model bears there.
+
+    python -m paper_repro.onset --tasks sst2 --seeds 0 1 2 --glue-dir /data/glue      # or `make onset`
+
+Up to the step t_s a run of ScaLA is LAMB's. There this measures, on training sentences, what LAMB has learnt: the loss of the
+best constant answer (the entropy of the classes) less the model's; and what the noise takes of it: the rise of the loss at
+each radius. Where it takes more than all, a constant answers the noise better than the model does, and the leader, who descends
+the loss under the noise, has reason to go back to it. Beside this prediction stands what the runs of ablation-radius.toml came
+to: whether they answer every dev sentence with one class in the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy import stats
+from torch import nn
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from convergence.record import provenance, write_whole
+from paper_repro.experiment import Run
+from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_file
+from paper_repro.landscape.portrait import Data, Sizes, rounded
+from paper_repro.landscape.sharpness import embedding_sharpness
+from paper_repro.run import execute
+from paper_repro.store import with_results
+from paper_repro.tasks import Task, load_task
+from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
+from scala.adapt import quiet
+from scala.adversary import Adversary
+
+RADII = tuple(float(f"{radius:.3g}") for radius in np.geomspace(1e-3, 0.3, 11))
+"""Where the rise is measured, beside the radii of the runs."""
+
+_SIZES = Sizes(sentences=512, batch=32, batches=1)
+_RESULTS = Path(__file__).parent / "results"
+
+Record = Mapping[str, Any]
+
+
+class _Reached(Exception):
+    """The step is reached; the rest of the run is not of interest."""
+
+
+class _KeepAndStop(KeepWeights):
+    """Ends the training once its weights are kept."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module | None = None, **_: Any
+    ) -> None:
+        super().on_step_end(args, state, control, model=model)
+        if state.global_step == round(self.shares[0] * state.max_steps):
+            raise _Reached
+
+
+def weights_at(run: Run, share: float, task: Task, folder: Path, glue_dir: str | None = None) -> Path:
+    """The file of a run's weights after a share of its steps: trained up to there, or kept from before.
+
+    Raises:
+        ValueError: share is not in (0, 1).
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"the share of the steps before the noise must lie in (0, 1), got {share}")
+    steps = -(-len(task.train) // run.batch_size) * run.epochs
+    path = weights_file(folder / "weights" / run.identity, round(share * steps))
+    if not path.exists():
+        with contextlib.suppress(_Reached):
+            execute(run, folder / "runs" / run.task, glue_dir, callbacks=[_KeepAndStop(path.parent, (share,))])
+    return path
+
+
+def measure(model: nn.Module, batches: Sequence[dict[str, torch.Tensor]], radii: Sequence[float]) -> dict[str, Any]:
+    """What a model has learnt, and what one ascent step to the boundary takes of it at each radius.
+
+    Args:
+        model: a classifier in evaluation mode.
+        batches: see `paper_repro.landscape.sharpness.embedding_sharpness`.
+        radii: relative to each sample's embeddings.
+
+    Returns:
+        `constant` (the loss of the best constant answer, nats), `loss`, `radii`, `rises`.
+    """
+    found = [embedding_sharpness(model, batches, Adversary(radius, relative=True)) for radius in radii]
+    counts = torch.bincount(torch.cat([batch["labels"] for batch in batches]).long())
+    return {
+        "constant": float(stats.entropy(counts.numpy())),
+        "loss": found[0].clean,
+        "radii": list(radii),
+        "rises": [one.rise for one in found],
+    }
+
+
+def taken(point: Record) -> np.ndarray:
+    """Of what the model has learnt, the share that the noise takes at each radius; infinite if nothing is learnt."""
+    learnt = point["constant"] - point["loss"]
+    rises = np.array(point["rises"])
+    return rises / learnt if learnt > 0 else np.full_like(rises, np.inf)
+
+
+def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None = None) -> list[dict[str, Any]]:
+    """Measure every LAMB run where the noise of its ScaLA runs begins, and find what those came to.
+
+    Args:
+        runs: of an experiment on one task: "lamb", and "scala" at several radii, with one rate and delay.
+        folder: for weights and measurements; what is there is not done again.
+        results: finished runs, see `paper_repro.store`.
+        glue_dir: folder of the official GLUE files; None: the hub.
+
+    Returns:
+        A point a seed: task, model, seed, step, what `measure` returns, `outcomes` (radius, score, one_class, of each finished
+        run) and `without` (LAMB's score; null if it is not there).
+
+    Raises:
+        ValueError: no LAMB run; ScaLA's differ from it in rate, batch or delay; a task without classes.
+    """
+    plain = [run for run in runs if run.method == "lamb"]
+    noisy = [run for run in runs if run.method == "scala"]
+    delays = {dict(run.options)["noise_delay"] for run in noisy}
+    if not plain or len(delays) != 1 or len({(run.learning_rate, run.batch_size, run.epochs) for run in runs}) != 1:
+        raise ValueError("the study takes runs of lamb and scala that are the same up to one step, at which the noise begins")
+    (delay,) = delays
+    task = load_task(plain[0].task, glue_dir, plain[0].train_examples, plain[0].held_out)
+    if task.labels is None:
+        raise ValueError(f"{task.name} is a regression; the best constant answer's entropy is of classes")
+    data = Data.of(task, plain[0], _SIZES)
+    radii = sorted({*RADII, *(dict(run.options)["noise_radius"] for run in noisy)})
+    points = []
+    for run in plain:
+        path = folder / "points" / f"{run.identity}-{delay}.json"
+        if not path.exists():
+            weights = weights_at(run, delay, task, folder, glue_dir)
+            point = {"step": int(weights.stem), **measure(model_of(run, len(task.labels), weights), data.sorted, radii)}
+            write_whole(path, json.dumps(rounded(point)) + "\n")
+        point = json.loads(path.read_text(encoding="utf-8"))
+        same = [one for one in noisy if one.seed == run.seed]
+        outcomes = [
+            {
+                "radius": dict(one.options)["noise_radius"],
+                "score": result["score"],
+                "one_class": len(set(result["predictions"])) == 1,
+            }
+            for one, result in with_results(same, results)
+        ]
+        without = next((result["score"] for _, result in with_results([run], results)), None)
+        name = {"task": run.task, "model": run.model, "seed": run.seed}
+        points.append({**name, **point, "outcomes": outcomes, "without": without})
+        print(f"{run.task}, seed {run.seed}: all that is learnt is taken at radius {bearable(point):.3g}", flush=True)
+    return points
+
+
+def bearable(point: Record) -> float:
+    """The radius at which the noise takes all that was learnt, between the measured ones on log scales; infinite: at none."""
+    share = taken(point)
+    above = np.flatnonzero(share >= 1)
+    if not len(above):
+        return np.inf
+    k = int(above[0])
+    if k == 0:
+        return float(point["radii"][0])
+    x, y = np.log(point["radii"][k - 1 : k + 1]), np.log(share[k - 1 : k + 1])
+    return float(np.exp(x[0] + (x[1] - x[0]) * (0 - y[0]) / (y[1] - y[0])))
+
+
+def agreement(points: Sequence[Record]) -> dict[str, int]:
+    """How often "all is taken" and "one class in the end" go together: `both`, `neither`, `only_taken`, `only_collapsed`."""
+    count = dict.fromkeys(("both", "neither", "only_taken", "only_collapsed"), 0)
+    for point in points:
+        share = dict(zip(point["radii"], taken(point), strict=True))
+        for run in point["outcomes"]:
+            all_taken = share[run["radius"]] >= 1
+            names = ("both", "only_taken") if all_taken else ("only_collapsed", "neither")
+            count[names[0] if run["one_class"] else names[1]] += 1
+    return count
+
+
+def page(record: Record) -> str:
+    """Markdown: what was measured, a row a task and seed, and how the prediction fares."""
+    lines = [
+        "# When the noise begins",
+        "",
+        f"{record['sentences']} training sentences a task, in evaluation mode, at the step where the noise begins; up to it "
+        "LAMB's run is ScaLA's. Learnt is the loss of the best constant answer (the classes' entropy) less the model's.",
+        "",
+        "| task | encoder | seed | constant's loss | model's loss | all learnt is taken at radius | runs: radius, score |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for point in record["points"]:
+        runs = ", ".join(
+            f"{run['radius']:g}: {100 * run['score']:.1f}" + (" (one class)" if run["one_class"] else "")
+            for run in point["outcomes"]
+        )
+        cells = [point["task"], point["model"], point["seed"], f"{point['constant']:.3f}", f"{point['loss']:.3f}"]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{bearable(point):.3g}", runs or "not run"])) + " |")
+    count = record["agreement"]
+    one_class, taken_all = count["both"] + count["only_collapsed"], count["both"] + count["only_taken"]
+    of = sum(count.values())
+    lines += [
+        "",
+        f"Of {of} runs, {one_class} end with one class for every dev sentence. The prediction from the step where the "
+        f"noise begins is right for {count['both'] + count['neither']}: {count['both']} of {taken_all} where the noise takes "
+        f"all that was learnt, {count['neither']} of {of - taken_all} where it takes less.",
+        "",
+        "![Share of what is learnt that the noise takes, by radius, with what the runs came to](onset-shares.svg)",
+    ]
+    return "\n".join(lines)
+
+
+def figure(points: Sequence[Record]) -> Figure:
+    """The share that is taken against the radius, a panel a task, with the runs on it."""
+    tasks = list(dict.fromkeys((point["task"], point["model"]) for point in points))
+    drawn, grid = plt.subplots(
+        1, len(tasks), figsize=(1 + 3.6 * len(tasks), 3.8), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (task, model) in zip(grid.flat, tasks, strict=True):
+        for point in (point for point in points if point["task"] == task):
+            share = taken(point)
+            axis.plot(point["radii"], share, color="#0072B2", lw=1.2, alpha=0.7)
+            at = dict(zip(point["radii"], share, strict=True))
+            for run in point["outcomes"]:
+                fill = "#D55E00" if run["one_class"] else "white"
+                axis.plot([run["radius"]], [at[run["radius"]]], "o", ms=7, mfc=fill, mec="#D55E00", mew=1.3)
+        axis.axhline(1, color="0.35", ls="--", lw=1)
+        axis.set(xscale="log", yscale="log", xlabel="radius, of the sample's embeddings", title=f"{task}, {model}")
+        axis.grid(alpha=0.25)
+    grid[0, 0].set_ylabel("share of what is learnt\nthat the noise takes when it begins")
+    handles = [
+        Line2D([], [], color="#0072B2", lw=1.2, label="measured, a line a seed"),
+        Line2D([], [], color="0.35", ls="--", lw=1, label="all"),
+        Line2D([], [], ls="", marker="o", mfc="white", mec="#D55E00", label="the run went on to learn"),
+        Line2D([], [], ls="", marker="o", mfc="#D55E00", mec="#D55E00", label="the run ended with one class"),
+    ]
+    drawn.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+    return drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, compare, draw; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m paper_repro.onset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "acceptability", "cola"], help="of ablation-radius.toml")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--glue-dir", help="folder of the official GLUE files; without it the hub")
+    parser.add_argument("--results", type=Path, default=_RESULTS / "glue", help="folder of finished runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/onset"), help="weights, onset.json, onset.md and a figure")
+    args = parser.parse_args(arguments)
+    quiet()
+    points: list[dict[str, Any]] = []
+    try:
+        for task in args.tasks:
+            runs = load_tuned(EXPERIMENTS / "ablation-radius.toml", task, measured(TUNING), seeds=args.seeds)
+            points += study(runs, args.out, args.results, args.glue_dir or None)
+    except (ValueError, OSError) as error:  # of which ConnectionError is one
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
+        return 130
+    sources = {"sentences": _SIZES.sentences, "provenance": provenance(("torch", "transformers", "numpy", "scala-adapt"))}
+    record = {"points": points, "agreement": agreement(points), **sources}
+    write_whole(args.out / "onset.json", json.dumps(record, separators=(",", ":")) + "\n")
+    write_whole(args.out / "onset.md", page(record) + "\n")
+    figure(points).savefig(args.out / "onset-shares.svg")
+    print(page(record))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
