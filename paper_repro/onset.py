@@ -5,14 +5,15 @@
 Up to the step t_s a run of ScaLA is LAMB's. There this measures, on training sentences, what LAMB has learnt: the loss of the
 best constant answer (the entropy of the classes) less the model's; and what the noise takes of it: the rise of the loss at
 each radius. Where it takes more than all, a constant answers the noise better than the model does, and the leader, who descends
-the loss under the noise, has reason to go back to it. Beside this prediction stands what the runs of ablation-radius.toml came
-to: whether they answer every dev sentence with one class in the end.
+the loss under the noise, has reason to go back to it. Beside this prediction stands what the runs of ablation-radius.toml and
+ablation-onset.toml came to: whether they answer every dev sentence with one class in the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from convergence.record import provenance, write_whole
-from paper_repro.experiment import Run
+from paper_repro.experiment import Run, read_toml
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_file
 from paper_repro.landscape.portrait import Data, Sizes, rounded
 from paper_repro.landscape.sharpness import embedding_sharpness
@@ -47,6 +48,7 @@ RADII = tuple(float(f"{radius:.3g}") for radius in np.geomspace(1e-3, 0.3, 11))
 """Where the rise is measured, beside the radii of the runs."""
 
 _SIZES = Sizes(sentences=512, batch=32, batches=1)
+_FILES = ("ablation-radius.toml", "ablation-onset.toml")
 _RESULTS = Path(__file__).parent / "results"
 
 Record = Mapping[str, Any]
@@ -115,51 +117,56 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
     """Measure every LAMB run where the noise of its ScaLA runs begins, and find what those came to.
 
     Args:
-        runs: of an experiment on one task: "lamb", and "scala" at several radii, with one rate and delay.
+        runs: of an experiment on one task: "lamb", and others with noise at several radii and delays, else the same.
         folder: for weights and measurements; what is there is not done again.
         results: finished runs, see `paper_repro.store`.
         glue_dir: folder of the official GLUE files; None: the hub.
 
     Returns:
-        A point a seed: task, model, seed, step, what `measure` returns, `outcomes` (radius, score, one_class, of each finished
-        run) and `without` (LAMB's score; null if it is not there).
+        A point a delay and seed: task, model, delay, seed, step, what `measure` returns, `outcomes` (radius, score, one_class,
+        of each finished run) and `without` (LAMB's score; null if it is not there).
 
     Raises:
-        ValueError: no LAMB run; ScaLA's differ from it in rate, batch or delay; a task without classes.
+        ValueError: no LAMB run; the others differ from it in rate, batch or epochs; a task without classes.
     """
     plain = [run for run in runs if run.method == "lamb"]
-    noisy = [run for run in runs if run.method == "scala"]
-    delays = {dict(run.options)["noise_delay"] for run in noisy}
-    if not plain or len(delays) != 1 or len({(run.learning_rate, run.batch_size, run.epochs) for run in runs}) != 1:
-        raise ValueError("the study takes runs of lamb and scala that are the same up to one step, at which the noise begins")
-    (delay,) = delays
+    noisy = [run for run in runs if run.method != "lamb"]
+    if not plain or not noisy or len({(run.learning_rate, run.batch_size, run.epochs) for run in runs}) != 1:
+        raise ValueError("the study takes runs of lamb, and runs that are the same up to the step at which their noise begins")
     task = load_task(plain[0].task, glue_dir, plain[0].train_examples, plain[0].held_out)
     if task.labels is None:
         raise ValueError(f"{task.name} is a regression; the best constant answer's entropy is of classes")
     data = Data.of(task, plain[0], _SIZES)
-    radii = sorted({*RADII, *(dict(run.options)["noise_radius"] for run in noisy)})
+    radii = sorted({*RADII, *(_radius(run) for run in noisy)})
     points = []
-    for run in plain:
+    for delay, run in itertools.product(sorted({_delay(run) for run in noisy}), plain):
         path = folder / "points" / f"{run.identity}-{delay}.json"
         if not path.exists():
             weights = weights_at(run, delay, task, folder, glue_dir)
             point = {"step": int(weights.stem), **measure(model_of(run, len(task.labels), weights), data.sorted, radii)}
             write_whole(path, json.dumps(rounded(point)) + "\n")
         point = json.loads(path.read_text(encoding="utf-8"))
-        same = [one for one in noisy if one.seed == run.seed]
+        same = [one for one in noisy if one.seed == run.seed and _delay(one) == delay]
         outcomes = [
-            {
-                "radius": dict(one.options)["noise_radius"],
-                "score": result["score"],
-                "one_class": len(set(result["predictions"])) == 1,
-            }
+            {"radius": _radius(one), "score": result["score"], "one_class": len(set(result["predictions"])) == 1}
             for one, result in with_results(same, results)
         ]
         without = next((result["score"] for _, result in with_results([run], results)), None)
-        name = {"task": run.task, "model": run.model, "seed": run.seed}
+        name = {"task": run.task, "model": run.model, "delay": delay, "seed": run.seed}
         points.append({**name, **point, "outcomes": outcomes, "without": without})
-        print(f"{run.task}, seed {run.seed}: all that is learnt is taken at radius {bearable(point):.3g}", flush=True)
+        print(
+            f"{run.task}, delay {delay}, seed {run.seed}: all that is learnt is taken at radius {bearable(point):.3g}",
+            flush=True,
+        )
     return points
+
+
+def _delay(run: Run) -> float:
+    return dict(run.options)["noise_delay"]
+
+
+def _radius(run: Run) -> float:
+    return dict(run.options)["noise_radius"]
 
 
 def bearable(point: Record) -> float:
@@ -195,16 +202,22 @@ def page(record: Record) -> str:
         f"{record['sentences']} training sentences a task, in evaluation mode, at the step where the noise begins; up to it "
         "LAMB's run is ScaLA's. Learnt is the loss of the best constant answer (the classes' entropy) less the model's.",
         "",
-        "| task | encoder | seed | constant's loss | model's loss | all learnt is taken at radius | runs: radius, score |",
-        "|---|---|---|---|---|---|---|",
+        "| task | encoder | delay | seed | constant's loss | model's loss | all is taken at radius | runs: radius, score |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for point in record["points"]:
         runs = ", ".join(
             f"{run['radius']:g}: {100 * run['score']:.1f}" + (" (one class)" if run["one_class"] else "")
             for run in point["outcomes"]
         )
-        cells = [point["task"], point["model"], point["seed"], f"{point['constant']:.3f}", f"{point['loss']:.3f}"]
-        lines.append("| " + " | ".join(map(str, [*cells, f"{bearable(point):.3g}", runs or "not run"])) + " |")
+        losses = f"{point['constant']:.3f}", f"{point['loss']:.3f}"
+        cells = [
+            *(point[key] for key in ("task", "model", "delay", "seed")),
+            *losses,
+            f"{bearable(point):.3g}",
+            runs or "not run",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     count = record["agreement"]
     one_class, taken_all = count["both"] + count["only_collapsed"], count["both"] + count["only_taken"]
     of = sum(count.values())
@@ -220,13 +233,14 @@ def page(record: Record) -> str:
 
 
 def figure(points: Sequence[Record]) -> Figure:
-    """The share that is taken against the radius, a panel a task, with the runs on it."""
-    tasks = list(dict.fromkeys((point["task"], point["model"]) for point in points))
-    drawn, grid = plt.subplots(
-        1, len(tasks), figsize=(1 + 3.6 * len(tasks), 3.8), sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, (task, model) in zip(grid.flat, tasks, strict=True):
-        for point in (point for point in points if point["task"] == task):
+    """The share that is taken against the radius, a panel a task and delay, with the runs on it."""
+    panels: dict[tuple[str, str, float], list[Record]] = {}
+    for point in points:
+        panels.setdefault((point["task"], point["model"], point["delay"]), []).append(point)
+    size = (1 + 3.4 * len(panels), 3.8)
+    drawn, grid = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, ((task, model, delay), own) in zip(grid.flat, panels.items(), strict=True):
+        for point in own:
             share = taken(point)
             axis.plot(point["radii"], share, color="#0072B2", lw=1.2, alpha=0.7)
             at = dict(zip(point["radii"], share, strict=True))
@@ -234,7 +248,12 @@ def figure(points: Sequence[Record]) -> Figure:
                 fill = "#D55E00" if run["one_class"] else "white"
                 axis.plot([run["radius"]], [at[run["radius"]]], "o", ms=7, mfc=fill, mec="#D55E00", mew=1.3)
         axis.axhline(1, color="0.35", ls="--", lw=1)
-        axis.set(xscale="log", yscale="log", xlabel="radius, of the sample's embeddings", title=f"{task}, {model}")
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="radius, of the sample's embeddings",
+            title=f"{task}, {model}, from {delay:.0%} on",
+        )
         axis.grid(alpha=0.25)
     grid[0, 0].set_ylabel("share of what is learnt\nthat the noise takes when it begins")
     handles = [
@@ -247,12 +266,21 @@ def figure(points: Sequence[Record]) -> Figure:
     return drawn
 
 
+def _experiment(task: str) -> Path:
+    for path in (EXPERIMENTS / name for name in _FILES):
+        if task in read_toml(path)["tasks"]:
+            return path
+    raise ValueError(f"no radius was varied on {task!r}: neither {' nor '.join(_FILES)} has it")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, compare, draw; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m paper_repro.onset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", nargs="+", default=["sst2", "acceptability", "cola"], help="of ablation-radius.toml")
+    parser.add_argument(
+        "--tasks", nargs="+", default=["sst2", "acceptability", "cola"], help="of ablation-radius.toml or ablation-onset.toml"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--glue-dir", help="folder of the official GLUE files; without it the hub")
     parser.add_argument("--results", type=Path, default=_RESULTS / "glue", help="folder of finished runs")
@@ -262,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     points: list[dict[str, Any]] = []
     try:
         for task in args.tasks:
-            runs = load_tuned(EXPERIMENTS / "ablation-radius.toml", task, measured(TUNING), seeds=args.seeds)
+            runs = load_tuned(_experiment(task), task, measured(TUNING), seeds=args.seeds)
             points += study(runs, args.out, args.results, args.glue_dir or None)
     except (ValueError, OSError) as error:  # of which ConnectionError is one
         print(f"error: {error}", file=sys.stderr)

@@ -50,7 +50,7 @@ def finished(tmp_path_factory, runs):
 
 def point(rises, constant=0.7, loss=0.3, radii=(0.01, 0.1), outcomes=()):
     outcomes = [{"radius": radius, "score": 0.5, "one_class": one} for radius, one in outcomes]
-    name = {"task": "sst2", "model": "m", "seed": 0, "step": 4, "without": 0.8}
+    name = {"task": "sst2", "model": "m", "delay": 0.5, "seed": 0, "step": 4, "without": 0.8}
     return {**name, "constant": constant, "loss": loss, "radii": list(radii), "rises": list(rises), "outcomes": outcomes}
 
 
@@ -138,9 +138,9 @@ def test_agreement_counts_all_four_cases():
 
 def test_runs_that_are_not_the_same_up_to_the_noise_are_refused(runs, tmp_path):
     lamb, scala, other = (run for run in runs if run.seed == 0)
-    with pytest.raises(ValueError, match="the same up to one step"):
+    with pytest.raises(ValueError, match="the same up to the step"):
         onset.study([lamb, dataclasses.replace(scala, learning_rate=1e-3)], tmp_path, tmp_path)
-    with pytest.raises(ValueError, match="the same up to one step"):
+    with pytest.raises(ValueError, match="the same up to the step"):
         onset.study([scala, other], tmp_path, tmp_path)
     with pytest.raises(ValueError, match=r"must lie in \(0, 1\), got 1"):
         onset.weights_at(lamb, 1, load_task("acceptability", train_examples=512), tmp_path)
@@ -149,3 +149,5 @@ def test_runs_that_are_not_the_same_up_to_the_noise_are_refused(runs, tmp_path):
 def test_command(tmp_path, capsys):
     assert onset.main(["--tasks", "sst2", "--glue-dir", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "train.tsv is missing" in capsys.readouterr().err
+    assert onset.main(["--tasks", "stsb", "--out", str(tmp_path / "out")]) == 1
+    assert "no radius was varied on 'stsb'" in capsys.readouterr().err
