@@ -17,7 +17,7 @@ from scipy import stats
 
 from convergence.record import write_whole
 from paper_repro import comparison, onset, tables
-from paper_repro.cells import gather, planned
+from paper_repro.cells import differences, gather, planned
 from paper_repro.claims import CLAIMS, findings, report
 from paper_repro.landscape import page as landscape
 from paper_repro.scaling import page as scaling
@@ -140,6 +140,24 @@ def test_the_tuning_of_minilm_is_the_committed_one():
     assert f"{best['scala']} at radius 0.003, and 0" in text
     assert radii == {0.003: tuned["methods"]["scala"]["score"], 0.01: 0.0, 0.03: 0.0}
     assert {grid["finished"] for grid in tuned["methods"].values()} == {3}
+
+
+def test_what_is_said_of_cola_is_what_was_measured():
+    cells = main_cells()
+    text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
+
+    def points(method, against):
+        return differences(cells, against)[method]["cola"]
+
+    for method, said in (("adamw-large", "AdamW at 512 loses {}"), ("lamb", "LAMB {}"), ("scala", "ScaLA {}")):
+        found = points(method, "adamw-32")
+        low, high = (f"{100 * end:+.1f}" for end in found.interval)
+        loss = f"{-100 * found.mean:.1f} points of its score at 32" if method == "adamw-large" else f"{-100 * found.mean:.1f}"
+        assert f"{said.format(loss)} [{low}, {high}]" in text
+        assert found.interval[0] < 0 < found.interval[1], "all of that could still be chance"
+    assert points("lamb", "adamw-large").mean < 0
+    noise = points("scala", "lamb")
+    assert "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in (noise.mean, *noise.interval))) in text
 
 
 def test_what_is_said_of_the_landscape_is_what_was_measured():
