@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_fil
 from paper_repro.landscape.portrait import Data, Sizes, rounded
 from paper_repro.landscape.sharpness import embedding_sharpness
 from paper_repro.run import execute
-from paper_repro.store import with_results
+from paper_repro.store import result_path, with_results
 from paper_repro.tasks import Task, load_task
 from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
 from scala.adapt import quiet
@@ -59,30 +60,34 @@ class _Reached(Exception):
 
 
 class _KeepAndStop(KeepWeights):
-    """Ends the training once its weights are kept."""
+    """Ends the training once all the weights are kept."""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module | None = None, **_: Any
     ) -> None:
         super().on_step_end(args, state, control, model=model)
-        if state.global_step == round(self.shares[0] * state.max_steps):
+        if state.global_step == round(max(self.shares) * state.max_steps):
             raise _Reached
 
 
-def weights_at(run: Run, share: float, task: Task, folder: Path, glue_dir: str | None = None) -> Path:
-    """The file of a run's weights after a share of its steps: trained up to there, or kept from before.
+def weights_at(run: Run, shares: Sequence[float], task: Task, folder: Path, glue_dir: str | None = None) -> list[Path]:
+    """The files of a run's weights after each share of its steps: trained up to the last of them, or kept from before.
 
     Raises:
-        ValueError: share is not in (0, 1).
+        ValueError: a share is not in (0, 1).
     """
-    if not 0 < share < 1:
-        raise ValueError(f"the share of the steps before the noise must lie in (0, 1), got {share}")
+    if not all(0 < share < 1 for share in shares):
+        raise ValueError(f"the share of the steps before the noise must lie in (0, 1), got {', '.join(map(str, shares))}")
     steps = -(-len(task.train) // run.batch_size) * run.epochs
-    path = weights_file(folder / "weights" / run.identity, round(share * steps))
-    if not path.exists():
+    kept = folder / "weights" / run.identity
+    paths = [weights_file(kept, round(share * steps)) for share in shares]
+    if not all(path.exists() for path in paths):
         with contextlib.suppress(_Reached):
-            execute(run, folder / "runs" / run.task, glue_dir, callbacks=[_KeepAndStop(path.parent, (share,))])
-    return path
+            execute(run, folder / "runs" / run.task, glue_dir, callbacks=[_KeepAndStop(kept, shares)])
+        shutil.rmtree(
+            result_path(run, folder / "runs").with_suffix(""), ignore_errors=True
+        )  # checkpoints of a run that ends here
+    return paths
 
 
 def measure(model: nn.Module, batches: Sequence[dict[str, torch.Tensor]], radii: Sequence[float]) -> dict[str, Any]:
@@ -138,11 +143,12 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
         raise ValueError(f"{task.name} is a regression; the best constant answer's entropy is of classes")
     data = Data.of(task, plain[0], _SIZES)
     radii = sorted({*RADII, *(_radius(run) for run in noisy)})
+    delays = sorted({_delay(run) for run in noisy})
     points = []
-    for delay, run in itertools.product(sorted({_delay(run) for run in noisy}), plain):
+    for run, delay in itertools.product(plain, delays):
         path = folder / "points" / f"{run.identity}-{delay}.json"
         if not path.exists():
-            weights = weights_at(run, delay, task, folder, glue_dir)
+            weights = weights_at(run, delays, task, folder, glue_dir)[delays.index(delay)]
             point = {"step": int(weights.stem), **measure(model_of(run, len(task.labels), weights), data.sorted, radii)}
             write_whole(path, json.dumps(rounded(point)) + "\n")
         point = json.loads(path.read_text(encoding="utf-8"))
@@ -158,7 +164,7 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
             f"{run.task}, delay {delay}, seed {run.seed}: all that is learnt is taken at radius {bearable(point):.3g}",
             flush=True,
         )
-    return points
+    return sorted(points, key=lambda point: point["delay"])
 
 
 def _delay(run: Run) -> float:

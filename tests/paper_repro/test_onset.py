@@ -17,7 +17,7 @@ EXPERIMENT = """
 model = "{encoder}"
 seeds = [0, 1]
 epochs = 2
-evaluations = 1
+evaluations = 4
 train_examples = 512
 micro_batch = 32
 batch_size = 128
@@ -58,14 +58,16 @@ def test_up_to_the_noise_scala_is_lamb(runs, finished, tmp_path):
     """The premise of the study: weights kept half way of the one are those of the other, to the bit."""
     task = load_task("acceptability", train_examples=512)
     lamb, scala, _ = (run for run in runs if run.seed == 0)
-    path = onset.weights_at(lamb, 0.5, task, tmp_path)
+    before, path = onset.weights_at(lamb, [0.25, 0.5], task, tmp_path)
+    assert before == weights_file(tmp_path / "weights" / lamb.identity, 2)
     assert path == weights_file(tmp_path / "weights" / lamb.identity, 4)
     kept, other = load_file(path), load_file(weights_file(finished / "weights" / scala.identity, 4))
     assert kept.keys() == other.keys()
     assert all(torch.equal(kept[name], other[name]) for name in kept)
-    before = path.stat().st_mtime_ns
-    assert onset.weights_at(lamb, 0.5, task, tmp_path).stat().st_mtime_ns == before
-    assert not list((tmp_path / "runs").rglob("*.json")), "a run that was stopped has no result"
+    assert not all(torch.equal(kept[name], tensor) for name, tensor in load_file(before).items())
+    written = path.stat().st_mtime_ns
+    assert onset.weights_at(lamb, [0.5], task, tmp_path)[0].stat().st_mtime_ns == written
+    assert not list((tmp_path / "runs").rglob("*.*")), "a run that was stopped has no result, and needs its checkpoints no more"
 
 
 def test_study_measures_each_seed_and_finds_what_its_runs_came_to(runs, finished, tmp_path, capsys, monkeypatch):
@@ -142,8 +144,8 @@ def test_runs_that_are_not_the_same_up_to_the_noise_are_refused(runs, tmp_path):
         onset.study([lamb, dataclasses.replace(scala, learning_rate=1e-3)], tmp_path, tmp_path)
     with pytest.raises(ValueError, match="the same up to the step"):
         onset.study([scala, other], tmp_path, tmp_path)
-    with pytest.raises(ValueError, match=r"must lie in \(0, 1\), got 1"):
-        onset.weights_at(lamb, 1, load_task("acceptability", train_examples=512), tmp_path)
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\), got 0.5, 1"):
+        onset.weights_at(lamb, [0.5, 1], load_task("acceptability", train_examples=512), tmp_path)
 
 
 def test_command(tmp_path, capsys):
