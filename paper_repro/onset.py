@@ -6,7 +6,7 @@ Up to the step t_s a run of ScaLA is LAMB's. There this measures, on training se
 best constant answer (the entropy of the classes) less the model's; and what the noise takes of it: the rise of the loss at
 each radius. Where it takes more than all, a constant answers the noise better than the model does, and the leader, who descends
 the loss under the noise, has reason to go back to it. Beside this prediction stands what the runs of ablation-radius.toml and
-ablation-onset.toml came to: whether they answer every dev sentence with one class in the end.
+ablation-onset.toml came to: whether they end worse than LAMB's run of that seed, and whether with one class for every sentence.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from paper_repro.experiment import Run, read_toml
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_file
 from paper_repro.landscape.portrait import Data, Sizes, rounded
 from paper_repro.landscape.sharpness import embedding_sharpness
+from paper_repro.paired import estimate
 from paper_repro.run import execute
 from paper_repro.store import result_path, with_results
 from paper_repro.tasks import Task, load_task
@@ -128,8 +129,8 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
         glue_dir: folder of the official GLUE files; None: the hub.
 
     Returns:
-        A point a delay and seed: task, model, delay, seed, step, what `measure` returns, `outcomes` (radius, score, one_class,
-        of each finished run) and `without` (LAMB's score; null if it is not there).
+        A point a delay and seed: task, model, delay, seed, step, what `measure` returns, and `outcomes` of each finished run:
+        radius, score, `against` (the difference to LAMB's score with the 95% interval that the dev sentences leave), one_class.
 
     Raises:
         ValueError: no LAMB run; the others differ from it in rate, batch or epochs; a task without classes.
@@ -152,19 +153,28 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
             point = {"step": int(weights.stem), **measure(model_of(run, len(task.labels), weights), data.sorted, radii)}
             write_whole(path, json.dumps(rounded(point)) + "\n")
         point = json.loads(path.read_text(encoding="utf-8"))
-        same = [one for one in noisy if one.seed == run.seed and _delay(one) == delay]
+        noise = [one for one in noisy if one.seed == run.seed and _delay(one) == delay]
         outcomes = [
-            {"radius": _radius(one), "score": result["score"], "one_class": len(set(result["predictions"])) == 1}
-            for one, result in with_results(same, results)
+            _outcome(one, result, without)
+            for _, without in with_results([run], results)
+            for one, result in with_results(noise, results)
         ]
-        without = next((result["score"] for _, result in with_results([run], results)), None)
         name = {"task": run.task, "model": run.model, "delay": delay, "seed": run.seed}
-        points.append({**name, **point, "outcomes": outcomes, "without": without})
+        points.append({**name, **point, "outcomes": outcomes})
         print(
             f"{run.task}, delay {delay}, seed {run.seed}: all that is learnt is taken at radius {bearable(point):.3g}",
             flush=True,
         )
     return sorted(points, key=lambda point: point["delay"])
+
+
+def _outcome(run: Run, result: Record, without: Record) -> dict[str, Any]:
+    own, other, labels = (
+        np.asarray(values, dtype=float) for values in (result["predictions"], without["predictions"], result["labels"])
+    )
+    found = estimate(result["task"]["metric"], own[None], labels, other[None])
+    one_class = len(set(result["predictions"])) == 1
+    return {"radius": _radius(run), "score": result["score"], "against": [found.mean, *found.interval], "one_class": one_class}
 
 
 def _delay(run: Run) -> float:
@@ -188,15 +198,21 @@ def bearable(point: Record) -> float:
     return float(np.exp(x[0] + (x[1] - x[0]) * (0 - y[0]) / (y[1] - y[0])))
 
 
-def agreement(points: Sequence[Record]) -> dict[str, int]:
-    """How often "all is taken" and "one class in the end" go together: `both`, `neither`, `only_taken`, `only_collapsed`."""
-    count = dict.fromkeys(("both", "neither", "only_taken", "only_collapsed"), 0)
+def worse(outcome: Record) -> bool:
+    """Whether a run ended worse than LAMB's of the same seed by more than its dev sentences leave open."""
+    return outcome["against"][2] < 0
+
+
+def agreement(points: Sequence[Record]) -> dict[str, dict[str, int]]:
+    """Of the runs whose noise takes all that was learnt, and of the others: how many there are, end worse, with one class."""
+    count = {group: {"runs": 0, "worse": 0, "one_class": 0} for group in ("all", "less")}
     for point in points:
         share = dict(zip(point["radii"], taken(point), strict=True))
         for run in point["outcomes"]:
-            all_taken = share[run["radius"]] >= 1
-            names = ("both", "only_taken") if all_taken else ("only_collapsed", "neither")
-            count[names[0] if run["one_class"] else names[1]] += 1
+            group = count["all" if share[run["radius"]] >= 1 else "less"]
+            group["runs"] += 1
+            group["worse"] += worse(run)
+            group["one_class"] += run["one_class"]
     return count
 
 
@@ -206,14 +222,16 @@ def page(record: Record) -> str:
         "# When the noise begins",
         "",
         f"{record['sentences']} training sentences a task, in evaluation mode, at the step where the noise begins; up to it "
-        "LAMB's run is ScaLA's. Learnt is the loss of the best constant answer (the classes' entropy) less the model's.",
+        "LAMB's run is ScaLA's. Learnt is the loss of the best constant answer (the classes' entropy) less the model's. Behind "
+        "each radius: the dev score's difference to LAMB's run of that seed, in points.",
         "",
-        "| task | encoder | delay | seed | constant's loss | model's loss | all is taken at radius | runs: radius, score |",
+        "| task | encoder | delay | seed | constant's loss | model's loss | all is taken at radius | runs |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for point in record["points"]:
         runs = ", ".join(
-            f"{run['radius']:g}: {100 * run['score']:.1f}" + (" (one class)" if run["one_class"] else "")
+            f"{run['radius']:g}: {100 * run['against'][0]:+.1f}"
+            + (" (one class)" if run["one_class"] else " (worse)" if worse(run) else "")
             for run in point["outcomes"]
         )
         losses = f"{point['constant']:.3f}", f"{point['loss']:.3f}"
@@ -224,14 +242,12 @@ def page(record: Record) -> str:
             runs or "not run",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    count = record["agreement"]
-    one_class, taken_all = count["both"] + count["only_collapsed"], count["both"] + count["only_taken"]
-    of = sum(count.values())
+    of_all, of_less = record["agreement"]["all"], record["agreement"]["less"]
     lines += [
         "",
-        f"Of {of} runs, {one_class} end with one class for every dev sentence. The prediction from the step where the "
-        f"noise begins is right for {count['both'] + count['neither']}: {count['both']} of {taken_all} where the noise takes "
-        f"all that was learnt, {count['neither']} of {of - taken_all} where it takes less.",
+        f"Where the noise takes all that was learnt, {of_all['worse']} of {of_all['runs']} runs end worse than LAMB's (95%, "
+        f"over the dev sentences), {of_all['one_class']} of them with one class for every sentence; where it takes less, "
+        f"{of_less['worse']} of {of_less['runs']}, {of_less['one_class']} with one class.",
         "",
         "![Share of what is learnt that the noise takes, by radius, with what the runs came to](onset-shares.svg)",
     ]
@@ -251,7 +267,7 @@ def figure(points: Sequence[Record]) -> Figure:
             axis.plot(point["radii"], share, color="#0072B2", lw=1.2, alpha=0.7)
             at = dict(zip(point["radii"], share, strict=True))
             for run in point["outcomes"]:
-                fill = "#D55E00" if run["one_class"] else "white"
+                fill = "#D55E00" if run["one_class"] else "#F5C39B" if worse(run) else "white"
                 axis.plot([run["radius"]], [at[run["radius"]]], "o", ms=7, mfc=fill, mec="#D55E00", mew=1.3)
         axis.axhline(1, color="0.35", ls="--", lw=1)
         axis.set(
@@ -265,10 +281,11 @@ def figure(points: Sequence[Record]) -> Figure:
     handles = [
         Line2D([], [], color="#0072B2", lw=1.2, label="measured, a line a seed"),
         Line2D([], [], color="0.35", ls="--", lw=1, label="all"),
-        Line2D([], [], ls="", marker="o", mfc="white", mec="#D55E00", label="the run went on to learn"),
-        Line2D([], [], ls="", marker="o", mfc="#D55E00", mec="#D55E00", label="the run ended with one class"),
+        Line2D([], [], ls="", marker="o", mfc="white", mec="#D55E00", label="the run ends as LAMB's does"),
+        Line2D([], [], ls="", marker="o", mfc="#F5C39B", mec="#D55E00", label="worse"),
+        Line2D([], [], ls="", marker="o", mfc="#D55E00", mec="#D55E00", label="with one class"),
     ]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+    drawn.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=9)
     return drawn
 
 

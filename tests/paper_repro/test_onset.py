@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from paper_repro import onset
 from paper_repro.experiment import load_experiment
 from paper_repro.landscape.checkpoints import KeepWeights, weights_file
-from paper_repro.run import execute
+from paper_repro.run import execute, read_result
+from paper_repro.store import result_path
 from paper_repro.tasks import load_task
 
 EXPERIMENT = """
@@ -49,8 +50,11 @@ def finished(tmp_path_factory, runs):
 
 
 def point(rises, constant=0.7, loss=0.3, radii=(0.01, 0.1), outcomes=()):
-    outcomes = [{"radius": radius, "score": 0.5, "one_class": one} for radius, one in outcomes]
-    name = {"task": "sst2", "model": "m", "delay": 0.5, "seed": 0, "step": 4, "without": 0.8}
+    against = {"": [-0.1, -0.3, 0.1], "worse": [-0.2, -0.3, -0.1], "one class": [-0.4, -0.5, -0.3]}
+    outcomes = [
+        {"radius": radius, "score": 0.5, "against": against[end], "one_class": end == "one class"} for radius, end in outcomes
+    ]
+    name = {"task": "sst2", "model": "m", "delay": 0.5, "seed": 0, "step": 4}
     return {**name, "constant": constant, "loss": loss, "radii": list(radii), "rises": list(rises), "outcomes": outcomes}
 
 
@@ -76,9 +80,11 @@ def test_study_measures_each_seed_and_finds_what_its_runs_came_to(runs, finished
     assert [one["seed"] for one in points] == [0, 1]
     first, second = points
     assert [run["radius"] for run in first["outcomes"]] == [0.003, 0.1]
-    assert first["without"] == json.loads(next(finished.rglob("acceptability-lamb-s0-*.json")).read_text())["score"]
+    lamb, *noisy = (result_path(run, finished) for run in runs if run.seed == 0)
+    scores = [read_result(path)["score"] for path in (lamb, *noisy)]
+    assert [scores[0] + run["against"][0] for run in first["outcomes"]] == pytest.approx(scores[1:])
+    assert all(low <= mean <= high for mean, low, high in (run["against"] for run in first["outcomes"]))
     assert second["outcomes"] == []
-    assert second["without"] is None
     assert {0.003, 0.1} <= set(first["radii"])
     assert all(np.diff(first["rises"]) > 0)
     assert abs(first["constant"] - math.log(2)) < 0.01, "the embedded task's classes are equal in number"
@@ -123,17 +129,19 @@ def test_share_and_the_radius_at_which_all_is_taken():
     assert onset.bearable(nothing_learnt) == 0.01
 
 
-def test_agreement_counts_all_four_cases():
+def test_agreement_counts_what_the_runs_came_to():
     points = [
-        point([0.04, 0.5], outcomes=[(0.01, False), (0.1, True)]),
-        point([0.04, 0.5], outcomes=[(0.01, True), (0.1, False)]),
-        point([0.04, 0.5], outcomes=[(0.01, False)]),
+        point([0.04, 0.5], outcomes=[(0.01, ""), (0.1, "one class")]),
+        point([0.04, 0.5], outcomes=[(0.01, "worse"), (0.1, "")]),
+        point([0.04, 0.5], outcomes=[(0.01, ""), (0.1, "worse")]),
     ]
-    assert onset.agreement(points) == {"both": 1, "neither": 2, "only_taken": 1, "only_collapsed": 1}
-    said = onset.page({"sentences": 9, "points": points, "agreement": onset.agreement(points)})
-    assert "Of 5 runs, 2 end with one class for every dev sentence." in said
-    assert "is right for 3: 1 of 2 where the noise takes all that was learnt, 2 of 3 where it takes less." in said
-    assert "0.1: 50.0 (one class)" in said
+    found = onset.agreement(points)
+    assert found == {"all": {"runs": 3, "worse": 2, "one_class": 1}, "less": {"runs": 3, "worse": 1, "one_class": 0}}
+    said = onset.page({"sentences": 9, "points": points, "agreement": found})
+    assert "takes all that was learnt, 2 of 3 runs end worse than LAMB's (95%, over the dev sentences), 1 of them with" in said
+    assert "where it takes less, 1 of 3, 0 with one class" in said
+    assert "0.1: -40.0 (one class)" in said
+    assert "0.01: -20.0 (worse), 0.1: -10.0 |" in said
     assert "not run" in onset.page({"sentences": 9, "points": [point([0.04, 0.5])], "agreement": onset.agreement([])})
     assert len(onset.figure(points).axes) == 1
 
