@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from paper_repro.target import COSTS, score_key
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")
 
 
-def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
+def draw_speedup(cells: Cells, baseline: str, path: Path, title: str, costs: Mapping[str, str] = COSTS) -> bool:
     """Mean score against each cost, a row a task; the baseline's final score dashed. Returns whether there was anything.
 
     The axis begins at the lowest mean score of the runs' second halves.
@@ -30,7 +30,12 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
     if not shown:
         return False
     figure, grid = plt.subplots(
-        len(shown), len(COSTS), figsize=(12, 3.2 * len(shown) + 0.6), sharey="row", squeeze=False, layout="constrained"
+        len(shown),
+        len(costs),
+        figsize=(4 * len(costs), 3.2 * len(shown) + 0.6),
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
     )
     colours = dict(zip(rows_of(cells), _COLOURS * 9, strict=False))
     for axes, (task, column) in zip(grid, shown.items(), strict=True):
@@ -42,7 +47,7 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
             name = score_key(next(iter(cell.results.values())))
             scores = 100 * np.array([[point[name] for point in curve] for curve in curves])
             settled += list(scores[:, len(scores[0]) // 2 :].mean(axis=0))
-            for axis, key in zip(axes, COSTS, strict=True):
+            for axis, key in zip(axes, costs, strict=True):
                 cost = np.mean([[point[key] for point in curve] for curve in curves], axis=0)
                 axis.fill_between(cost, scores.min(axis=0), scores.max(axis=0), color=colours[cell.name], alpha=0.15, lw=0)
                 axis.plot(cost, scores.mean(axis=0), "o-", ms=3, lw=1.3, color=colours[cell.name], label=cell.name)
@@ -56,7 +61,7 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str) -> bool:
         axis.grid(alpha=0.25)
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    for axis, name in zip(grid[-1], COSTS.values(), strict=True):
+    for axis, name in zip(grid[-1], costs.values(), strict=True):
         axis.set_xlabel(f"{name} (log scale)")
     handles = {label: handle for axis in grid.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), fontsize=9)

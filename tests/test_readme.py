@@ -194,6 +194,30 @@ def test_what_is_said_of_the_landscape_is_what_was_measured():
     assert record["agrees"]["with_committed_runs"] == record["agrees"]["of"]
 
 
+def test_what_is_said_of_the_onset_is_what_was_measured():
+    record = json.loads((RESULTS / "onset/onset.json").read_text(encoding="utf-8"))
+    assert record["agreement"] == onset.agreement(record["points"])
+    of_all, of_less = record["agreement"]["all"], record["agreement"]["less"]
+    assert f"{of_all['worse']} of {of_all['runs']} runs there end worse, {of_less['worse']} of {of_less['runs']} below" in (
+        on_one_line(text_of("README.md"))
+    )
+    limits = {}
+    for point in record["points"]:
+        limits.setdefault((point["task"], point["delay"]), []).append(onset.bearable(point))
+        for run in point["outcomes"]:
+            share = onset.taken(point)[point["radii"].index(run["radius"])]
+            assert onset.worse(run) == (share >= 1), "worse just where the noise takes all"
+            assert not run["one_class"] or share >= 1
+    assert {f"{limit:.2f}" for limit in limits["sst2", 0.5]} == {"0.07"}
+    first = next(point for point in record["points"] if (point["task"], point["delay"], point["seed"]) == ("cola", 0.5, 0))
+    assert (first["step"], f"{first['constant'] - first['loss']:.2f}", f"{onset.bearable(first):.3f}") == (85, "0.07", "0.009")
+    assert not first["outcomes"][-1]["one_class"]
+    assert max(limits["cola", 0.5]) < min(limits["cola", 0.75])
+    for page in ("docs/results.md", "docs/choices.md"):
+        assert "0.07" in text_of(page)
+        assert "0.009" in text_of(page)
+
+
 def bench():
     return json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))
 

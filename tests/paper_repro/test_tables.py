@@ -164,6 +164,16 @@ def test_a_further_split_has_a_column_and_no_part_in_the_average(experiment, fol
     assert differences["lamb"]["average"].split(" p=")[0] == differences["lamb"]["sst2"].split(" p=")[0]
 
 
+def test_seconds_are_shown_where_runs_are_made_side_by_side(experiment, folder, tmp_path):
+    text = experiment.read_text()
+    for stem in ("main", "speedup"):
+        (tmp_path / f"{stem}.toml").write_text(text)
+        path = tmp_path / f"{stem}.toml"
+        page = tables.write(path, planned(path), folder, tmp_path / "out").read_text()
+        assert "speed-up in gradient evaluations" in page
+        assert ("seconds" in page) == (stem == "speedup")
+
+
 def test_seconds_of_different_machines_are_not_compared(experiment, folder):
     for run in load_experiment(experiment, "sst2"):
         if run.method == "lamb":
