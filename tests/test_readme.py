@@ -212,13 +212,14 @@ def test_what_is_said_of_the_onset_is_what_was_measured():
     assert f"{of_all['worse']} of {of_all['runs']} runs there end worse, {of_less['worse']} of {of_less['runs']} below" in (
         on_one_line(text_of("README.md"))
     )
-    limits = {}
+    limits, mild = {}, []
     for point in record["points"]:
         limits.setdefault((point["task"], point["delay"]), []).append(onset.bearable(point))
-        for run in point["outcomes"]:
-            share = onset.taken(point)[point["radii"].index(run["radius"])]
-            assert onset.worse(run) == (share >= 1), "worse just where the noise takes all"
-            assert not run["one_class"] or share >= 1
+        shares = dict(zip(point["radii"], onset.taken(point), strict=True))
+        mild += [onset.worse(run) for run in point["outcomes"] if shares[run["radius"]] < 1 / 3]
+    said = f"Below a third of it {sum(mild)} run of {len(mild)} ended worse than without noise, beyond all of it"
+    assert f"{said} {of_all['worse']} of {of_all['runs']}" in on_one_line(text_of("docs/choices.md"))
+    assert of_less["one_class"] == 0
     assert {f"{limit:.2f}" for limit in limits["sst2", 0.5]} == {"0.07"}
     first = next(point for point in record["points"] if (point["task"], point["delay"], point["seed"]) == ("cola", 0.5, 0))
     assert (first["step"], f"{first['constant'] - first['loss']:.2f}", f"{onset.bearable(first):.3f}") == (85, "0.07", "0.009")
