@@ -148,11 +148,12 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
     points = []
     for run, delay in itertools.product(plain, delays):
         path = folder / "points" / f"{run.identity}-{delay}.json"
-        if not path.exists():
+        point = _kept(path)
+        if point is None or point["radii"] != radii:  # the experiment's radii may have changed since
             weights = weights_at(run, delays, task, folder, glue_dir)[delays.index(delay)]
-            point = {"step": int(weights.stem), **measure(model_of(run, len(task.labels), weights), data.sorted, radii)}
-            write_whole(path, json.dumps(rounded(point)) + "\n")
-        point = json.loads(path.read_text(encoding="utf-8"))
+            found = measure(model_of(run, len(task.labels), weights), data.sorted, radii)
+            point = rounded({"step": int(weights.stem), **found, "radii": radii})
+            write_whole(path, json.dumps(point) + "\n")
         noise = [one for one in noisy if one.seed == run.seed and _delay(one) == delay]
         outcomes = [
             _outcome(one, result, without)
@@ -166,6 +167,13 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
             flush=True,
         )
     return sorted(points, key=lambda point: point["delay"])
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from error
 
 
 def _outcome(run: Run, result: Record, without: Record) -> dict[str, Any]:

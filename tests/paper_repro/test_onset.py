@@ -92,6 +92,11 @@ def test_study_measures_each_seed_and_finds_what_its_runs_came_to(runs, finished
     changed = json.loads((file := next((tmp_path / "points").glob("*-s0-*"))).read_text()) | {"loss": 0.123}
     file.write_text(json.dumps(changed))
     assert onset.study(runs, tmp_path, finished)[0]["loss"] == 0.123, "what is measured is not measured again"
+    monkeypatch.setattr(onset, "RADII", (0.02,))
+    assert onset.study(runs[:1] + runs[2:], tmp_path, finished)[0]["loss"] == first["loss"], "but at other radii it is"
+    file.write_text("{")
+    with pytest.raises(ValueError, match=rf"{file.name} is damaged.*delete it"):
+        onset.study(runs, tmp_path, finished)
 
 
 def test_the_constant_is_that_of_the_classes_there_are(encoder):
