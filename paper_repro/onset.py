@@ -36,7 +36,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from convergence.record import provenance, write_whole
 from paper_repro.experiment import Run, read_toml
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_file
-from paper_repro.landscape.portrait import Data, Sizes, rounded
+from paper_repro.landscape.portrait import Data, Sizes, read_measures, rounded
 from paper_repro.landscape.sharpness import embedding_sharpness
 from paper_repro.paired import estimate
 from paper_repro.run import execute
@@ -85,9 +85,8 @@ def weights_at(run: Run, shares: Sequence[float], task: Task, folder: Path, glue
     if not all(path.exists() for path in paths):
         with contextlib.suppress(_Reached):
             execute(run, folder / "runs" / run.task, glue_dir, callbacks=[_KeepAndStop(kept, shares)])
-        shutil.rmtree(
-            result_path(run, folder / "runs").with_suffix(""), ignore_errors=True
-        )  # checkpoints of a run that ends here
+        # The run ends here, so its checkpoints are of no more use.
+        shutil.rmtree(result_path(run, folder / "runs").with_suffix(""), ignore_errors=True)
     return paths
 
 
@@ -148,7 +147,7 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
     points = []
     for run, delay in itertools.product(plain, delays):
         path = folder / "points" / f"{run.identity}-{delay}.json"
-        point = _kept(path)
+        point = read_measures(path) if path.exists() else None
         if point is None or point["radii"] != radii:  # the experiment's radii may have changed since
             weights = weights_at(run, delays, task, folder, glue_dir)[delays.index(delay)]
             found = measure(model_of(run, len(task.labels), weights), data.sorted, radii)
@@ -167,13 +166,6 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
             flush=True,
         )
     return sorted(points, key=lambda point: point["delay"])
-
-
-def _kept(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from error
 
 
 def _outcome(run: Run, result: Record, without: Record) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from convergence.record import provenance, write_whole
 from paper_repro.experiment import Run
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, steps_at, weights_file
 from paper_repro.landscape.objective import Objective, weights
-from paper_repro.landscape.portrait import Data, Sizes, portrait, rounded
+from paper_repro.landscape.portrait import Data, Sizes, portrait, read_measures, rounded
 from paper_repro.landscape.slices import barrier, filter_normalized, surface
 from paper_repro.run import execute
 from paper_repro.sweep import end_with_parent
@@ -227,11 +227,11 @@ def gather(study: Study) -> dict[str, Any]:
     for run in study.runs:
         result = execute(run, study.folder / "runs" / run.task)
         steps = result["cost"]["steps"]
-        points = [_read(study.portrait_file(run, step)) | {"of": steps} for step in steps_at(SHARES, steps)]
+        points = [read_measures(study.portrait_file(run, step)) | {"of": steps} for step in steps_at(SHARES, steps)]
         settings = {"batch": run.batch_size, "learning_rate": run.learning_rate}
         runs.append({"method": run.method, "seed": run.seed, **settings, "score": result["score"], "points": points})
         if study.committed is not None and (path := study.committed / run.task / f"{run.identity}.json").exists():
-            agrees.append(_read(path)["predictions"] == result["predictions"])
+            agrees.append(read_measures(path)["predictions"] == result["predictions"])
     pairs = [given for part, given in _between(study) if part is barrier_between]
     shown = [given[0] for part, given in _between(study) if part is surface_at]
     sizes = study.sizes
@@ -240,15 +240,8 @@ def gather(study: Study) -> dict[str, Any]:
         "model": study.runs[0].model,
         "data": {"sentences": sizes.sentences, "noise_batches": sizes.batches, "noise_batch": sizes.batch},
         "runs": runs,
-        "barriers": [_read(_barrier_file(study, *pair)) for pair in pairs],
-        "surfaces": {"at": PLANE, "of": [_read(_surface_file(study, run)) for run in shown]},
+        "barriers": [read_measures(_barrier_file(study, *pair)) for pair in pairs],
+        "surfaces": {"at": PLANE, "of": [read_measures(_surface_file(study, run)) for run in shown]},
         "agrees": {"with_committed_runs": sum(agrees), "of": len(agrees)},
         "provenance": provenance(("torch", "transformers", "numpy", "scipy", "scala-adapt")),
     }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from error
