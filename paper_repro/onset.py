@@ -29,7 +29,6 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -45,6 +44,7 @@ from paper_repro.tasks import Task, load_task
 from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
 from scala.adapt import quiet
 from scala.adversary import Adversary
+from scala.onset import constant_loss
 
 RADII = tuple(float(f"{radius:.3g}") for radius in np.geomspace(1e-3, 0.3, 11))
 """Where the rise is measured, beside the radii of the runs."""
@@ -102,9 +102,8 @@ def measure(model: nn.Module, batches: Sequence[dict[str, torch.Tensor]], radii:
         `constant` (the loss of the best constant answer, nats), `loss`, `radii`, `rises`.
     """
     found = [embedding_sharpness(model, batches, Adversary(radius, relative=True)) for radius in radii]
-    counts = torch.bincount(torch.cat([batch["labels"] for batch in batches]).long())
     return {
-        "constant": float(stats.entropy(counts.numpy())),
+        "constant": constant_loss(torch.cat([batch["labels"] for batch in batches])),
         "loss": found[0].clean,
         "radii": list(radii),
         "rises": [one.rise for one in found],

@@ -28,9 +28,10 @@ from scala.adversary import Adversary, Direction, Start
 from scala.ascent_view import AscentView
 from scala.balls import Norm
 from scala.embedding_noise import EmbeddingNoise
-from scala.game import Game
+from scala.game import Game, RoundReport
 from scala.lamb import DIALECTS, Lamb, parameter_groups
 from scala.length_sorted import LengthSorted
+from scala.onset import Onset
 from scala.whole_file import write_whole
 
 SAMPLE_KEY = "idx"
@@ -162,6 +163,7 @@ class ScalaTrainer(Trainer):
     - The delay counts optimizer steps of the whole training, so it survives a resume; checkpoints also hold the follower's
       state (gradient evaluations so far; the noises of a warm start, kept per process).
     - A non-finite loss or gradient stops training with `scala.game.NonFiniteLoss` before it reaches the weights.
+    - If the noise takes all that the model has learnt when it begins (see `scala.onset`), a `UserWarning` says so, once.
     - Logs hold the follower's diagnostics: `noise_norm`, `noise_radius`, `loss_rise` and `noise_still` of the last
       micro-batch, `follower`, `gradient_evaluations`, and the minimum, median and maximum trust ratio of LAMB.
     """
@@ -190,6 +192,9 @@ class ScalaTrainer(Trainer):
         self._warm = args.noise == "adversarial" and args.noise_start == "warm"
         if self._warm and SAMPLE_KEY not in (getattr(self.train_dataset, "column_names", None) or [SAMPLE_KEY]):
             raise ValueError(f"noise_start='warm' needs a column {SAMPLE_KEY!r} of integers in the training set")
+        # Only where the leader descends a plain mean loss under the noise, and the ascent starts from the clean one.
+        plain = args.adversarial_weight is None and not args.label_smoothing_factor and self.compute_loss_func is None
+        self._onset = Onset() if plain and args.noise_start != "random" else None
         # compute_loss below returns its share of the whole batch's mean; neither the Trainer nor the model may rescale it.
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
@@ -273,6 +278,8 @@ class ScalaTrainer(Trainer):
             ascent_objective=ascent_objective,
             loss_scale=1.0 if scaler is None else scaler.get_scale(),
         )
+        if self._onset is not None and self.game.rounds == self.game.delay:
+            self._onset.see(cast(RoundReport, self.game.report), inputs.get("labels"))
         if num_items_in_batch is not None:
             # DDP averages over processes, so each multiplies its share by their number.
             loss = loss * (len(ids) * self.args.world_size) / num_items_in_batch
@@ -303,6 +310,20 @@ class ScalaTrainer(Trainer):
             for name, value in (("min", ratio.min()), ("median", ratio.median()), ("max", ratio.max())):
                 found[f"trust_ratio_{name}"] = float(value)
         return found
+
+    def _warn_of_onset(self) -> None:
+        losses = None if self._onset is None else self._onset.losses()
+        self._onset = None
+        if losses is None or not self.is_world_process_zero():
+            return
+        clean, noisy, constant = losses
+        if clean < constant <= noisy:
+            warnings.warn(
+                f"the noise begins at step {self.game.delay} and takes all that the model has learnt: its loss is {clean:.3f}, "
+                f"{noisy:.3f} under the noise, and {constant:.3f} for the best constant answer. Training may go back to that "
+                f"answer; take a smaller noise_radius (now {self.args.noise_radius:g}) or a larger noise_delay",
+                stacklevel=2,
+            )
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -396,6 +417,8 @@ class _Rounds(TrainerCallback):
         self.trainer.game.rounds = state.global_step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == self.trainer.game.delay + 1:
+            self.trainer._warn_of_onset()
         if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
             self.trainer.game.check_weights()
 

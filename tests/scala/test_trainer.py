@@ -1,8 +1,10 @@
 import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from scala import Adversary, EmbeddingNoise, Game, Lamb, NonFiniteLoss, ScalaConfig, ScalaTrainer
 from scala.lamb import parameter_groups
+from scala.onset import constant_loss
 from scala.trainer import last_checkpoint
 
 
@@ -169,6 +172,62 @@ def test_diagnostics_are_logged_beside_the_loss(tmp_path):
     assert 0 < last["trust_ratio_min"] <= last["trust_ratio_median"] <= last["trust_ratio_max"]
     assert last["gradient_evaluations"] == 24 + 48
     json.dumps(trainer.state.log_history)
+
+
+def learnt(samples=32):
+    """A tiny model that has learnt half of its task, the data, its loss and that of the best constant answer."""
+    data, model = tiny_data(samples), tiny_model(dropout=0.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    batch = {key: value for key, value in collate(list(data)).items() if key != "idx"}
+    constant = constant_loss(batch["labels"])
+    while (loss := model(**batch).loss) > constant / 2:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model, data, loss.item(), constant
+
+
+ONSET = {"num_train_epochs": 4, "global_batch_size": 16, "learning_rate": 1e-6, "noise_delay": 2}
+
+
+def warnings_of(folder, model, data, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trained(folder, data, model, **(ONSET | options))
+    return [str(one.message) for one in caught if "all that the model has learnt" in str(one.message)]
+
+
+def test_noise_that_takes_all_that_is_learnt_is_warned_of_once(tmp_path):
+    model, data, clean, constant = learnt()
+    (said,) = warnings_of(tmp_path, model, data, noise_radius=2.0)
+    assert "begins at step 2" in said
+    assert "noise_radius (now 2)" in said
+    without, under, best = map(float, re.findall(r"\d\.\d{3}", said))
+    assert (without, best) == pytest.approx((clean, constant), rel=0.3)  # of the batch of that step, half of the data
+    assert under > best
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"noise_radius": 1e-3},  # it takes little
+        {"noise": "none"},
+        {"adversarial_weight": 0.5},  # the clean loss is descended too
+        {"label_smoothing_factor": 0.1},  # the loss has another scale
+        {"noise_start": "random"},  # the clean loss is not known
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_otherwise_there_is_no_warning(tmp_path, options):
+    model, data, _, _ = learnt()
+    assert warnings_of(tmp_path, model, data, **({"noise_radius": 2.0} | options)) == []
+
+
+def test_where_nothing_is_learnt_nothing_can_be_taken(tmp_path):
+    model = tiny_model(dropout=0.0)
+    torch.nn.init.constant_(model.classifier.bias, 0.0)
+    model.classifier.bias.data[0] += 2.0  # worse than the best constant answer
+    assert warnings_of(tmp_path, model, tiny_data(32), noise_radius=2.0, noise_delay=0) == []
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
