@@ -167,8 +167,19 @@ def test_what_is_said_of_cola_is_what_was_measured():
         assert f"{said.format(loss)} [{low}, {high}]" in text
         assert found.interval[0] < 0 < found.interval[1], "all of that could still be chance"
     assert points("lamb", "adamw-large").mean < 0
-    noise = points("scala", "lamb")
-    assert "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in (noise.mean, *noise.interval))) in text
+    for method, said in (
+        ("scala", "the noise does not help it,"),
+        ("lamb-gaussian", "random noise of that radius"),
+        ("freelb", "from the start on"),
+    ):
+        found = points(method, "lamb")
+        measured = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in (found.mean, *found.interval)))
+        assert f"{said} {measured}" in text
+        assert found.mean < 0 < found.interval[1]
+    sam = points("sam", "lamb")
+    low, high = (100 * end for end in sam.interval)
+    corrected = re.search(r"\| sam +\| \S+ \[.*?\] p=(\S+)", text).group(1)
+    assert f"SAM loses {-100 * sam.mean:.1f} points [{low:.1f}, {high:.1f}], with p = {corrected} after Holm's" in text
 
 
 def test_what_is_said_of_the_landscape_is_what_was_measured():
