@@ -42,7 +42,7 @@ SAMPLE_KEY = "idx"
 class ScalaConfig(TrainingArguments):
     """`TrainingArguments` plus the game's options. Unknown values of the paper are options; see each field's `help`."""
 
-    learning_rate: float = field(default=4e-3, metadata={"help": "The leader's peak learning rate eta."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "The leader's peak learning rate eta."})
     global_batch_size: int | None = field(
         default=None,
         metadata={"help": "Samples per leader's step over all processes; sets gradient_accumulation_steps. None: leave it."},
@@ -60,7 +60,7 @@ class ScalaConfig(TrainingArguments):
         metadata={"help": "'adversarial', or 'none': the leader plays alone.", "choices": ["adversarial", "none"]},
     )
     noise_radius: float = field(
-        default=0.03, metadata={"help": "Radius omega of each sample's ball of noise, relative to its embeddings' norm."}
+        default=0.003, metadata={"help": "Radius omega of each sample's ball of noise, relative to its embeddings' norm."}
     )
     noise_absolute: bool = field(default=False, metadata={"help": "Take radius and step in the embeddings' own units."})
     noise_step_size: float | None = field(

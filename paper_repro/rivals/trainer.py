@@ -26,8 +26,12 @@ _OF_THE_BATCH = {"global_batch_size", "sort_by_length"}
 
 @dataclass
 class RivalConfig(ScalaConfig):
-    """`ScalaConfig` plus the choice of a rival method. A rival reads some of the game's options, and refuses the others."""
+    """`ScalaConfig` plus the choice of a rival method. A rival reads some of the game's options, and refuses the others.
 
+    A radius that an experiment does not name stays what it was when its runs were made: a run is known by what it names.
+    """
+
+    noise_radius: float = field(default=0.03, metadata={"help": "As in `ScalaConfig`, whose default has changed since."})
     rival: str = field(
         default="none",
         metadata={"help": "A rival in place of ScaLA's follower; 'none': the follower.", "choices": ["none", *RIVALS]},

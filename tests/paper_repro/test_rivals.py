@@ -416,3 +416,9 @@ def test_the_leaders_options_are_everybodys(tmp_path):
 def test_a_configuration_without_rivals_is_refused(tmp_path):
     with pytest.raises(TypeError, match="args must be a RivalConfig, got ScalaConfig"):
         RivalTrainer(tiny_model(), ScalaConfig(str(tmp_path), use_cpu=True))
+
+
+def test_a_radius_that_no_run_names_is_the_one_that_the_committed_runs_were_made_with():
+    # They are known by what they name, so a changed default would give old runs' results to new settings.
+    (radius,) = (f.default for f in dataclasses.fields(RivalConfig) if f.name == "noise_radius")
+    assert radius == 0.03
