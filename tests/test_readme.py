@@ -212,16 +212,28 @@ def test_what_is_said_of_the_onset_is_what_was_measured():
     record = json.loads((RESULTS / "onset/onset.json").read_text(encoding="utf-8"))
     assert record["agreement"] == onset.agreement(record["points"])
     of_all, of_less = record["agreement"]["all"], record["agreement"]["less"]
-    assert f"{of_all['worse']} of {of_all['runs']} runs there end worse, {of_less['worse']} of {of_less['runs']} below" in (
-        on_one_line(text_of("README.md"))
-    )
-    limits, mild = {}, []
+    limits, shares = {}, []
     for point in record["points"]:
         limits.setdefault((point["task"], point["delay"]), []).append(onset.bearable(point))
-        shares = dict(zip(point["radii"], onset.taken(point), strict=True))
-        mild += [onset.worse(run) for run in point["outcomes"] if shares[run["radius"]] < 1 / 3]
-    said = f"Below a third of it {sum(mild)} run of {len(mild)} ended worse than without noise, beyond all of it"
-    assert f"{said} {of_all['worse']} of {of_all['runs']}" in on_one_line(text_of("docs/choices.md"))
+        share = dict(zip(point["radii"], onset.taken(point), strict=True))
+        shares += [(share[run["radius"]], onset.worse(run)) for run in point["outcomes"]]
+    mild = [worse for share, worse in shares if share < 0.1]
+    between = [worse for share, worse in shares if 0.1 <= share < 1]
+    assert (
+        f"all that the model has learnt {of_all['worse']} of {of_all['runs']} runs end worse, where it takes less "
+        f"{of_less['worse']} of {of_less['runs']}, under a tenth {sum(mild)} of {len(mild)} |"
+    ) in on_one_line(text_of("README.md"))
+    said = f"Below a tenth of it {sum(mild)} of {len(mild)} runs ended worse than without noise, from there on {sum(between)} of"
+    assert f"{said} {len(between)}, beyond all of it {of_all['worse']} of {of_all['runs']}." in (
+        on_one_line(text_of("docs/choices.md"))
+    )
+    assert f"of {len(shares)} such intervals" in on_one_line(text_of("docs/results.md"))
+    embedded = [point for point in record["points"] if point["task"] == "acceptability" and point["outcomes"]]
+    found = [{run["radius"]: onset.worse(run) for run in point["outcomes"]} for point in embedded]
+    assert found == [{0.003: False, 0.01: True, 0.03: True, 0.1: True}] * 2, "right, wrong, named as the limit, right"
+    losses = [-100 * run["against"][0] for point in embedded for run in point["outcomes"] if run["radius"] == 0.01]
+    assert [round(loss) for loss in losses] == [5, 2]
+    assert all(0.03 <= float(f"{limit:.2f}") <= 0.04 for limit in limits["acceptability", 0.5])
     assert of_less["one_class"] == 0
     assert {f"{limit:.2f}" for limit in limits["sst2", 0.5]} == {"0.07"}
     first = next(point for point in record["points"] if (point["task"], point["delay"], point["seed"]) == ("cola", 0.5, 0))
