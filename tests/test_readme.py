@@ -223,7 +223,9 @@ def test_what_is_said_of_the_onset_is_what_was_measured():
         f"all that the model has learnt {of_all['worse']} of {of_all['runs']} runs end worse, where it takes less "
         f"{of_less['worse']} of {of_less['runs']}, under a tenth {sum(mild)} of {len(mild)} |"
     ) in on_one_line(text_of("README.md"))
-    said = f"Below a tenth of it {sum(mild)} of {len(mild)} runs ended worse than without noise, from there on {sum(between)} of"
+    said = (
+        f"Below a tenth of it {sum(mild)} of {len(mild)} runs ended worse than without noise, from there on {sum(between)} of"
+    )
     assert f"{said} {len(between)}, beyond all of it {of_all['worse']} of {of_all['runs']}." in (
         on_one_line(text_of("docs/choices.md"))
     )
