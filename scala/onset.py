@@ -41,13 +41,16 @@ class Onset:
         """Take in a micro-batch; one whose clean loss or labels [B] are not known is passed over."""
         if report.loss_rise is not None and labels is not None and labels.ndim == 1:
             self._samples.append(len(labels))
-            self._losses.append(torch.stack([report.loss - report.loss_rise, report.loss]).double())
+            self._losses.append(torch.stack([report.loss - report.loss_rise, report.loss]))
             self._labels.append(labels.detach())
 
     def losses(self) -> tuple[float, float, float] | None:
-        """Mean losses without noise, under it, and of the best constant answer; None: nothing seen. Waits for the device."""
+        """Mean losses without noise, under it, and of the best constant answer; None: not known. Waits for the device."""
         if not self._samples:
             return None
         shares = torch.tensor(self._samples, dtype=torch.float64) / sum(self._samples)
-        clean, noisy = (shares @ torch.stack(self._losses).cpu()).tolist()
-        return clean, noisy, constant_loss(torch.cat(self._labels).cpu())
+        clean, noisy = (shares @ torch.stack(self._losses).cpu().double()).tolist()
+        labels = torch.cat(self._labels).cpu()
+        if not labels.is_floating_point() and labels.min() < 0:  # samples that the loss ignores
+            return None
+        return clean, noisy, constant_loss(labels)

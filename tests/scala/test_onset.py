@@ -37,3 +37,5 @@ def test_what_is_not_comparable_is_passed_over():
     onset.see(report(0.9, 0.1), None)
     onset.see(report(0.9, 0.1), torch.zeros(2, 3))  # several labels a sample
     assert onset.losses() is None
+    onset.see(report(0.9, 0.1), torch.tensor([0, -100]))  # a sample that the loss ignores
+    assert onset.losses() is None
