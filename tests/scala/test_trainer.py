@@ -174,9 +174,9 @@ def test_diagnostics_are_logged_beside_the_loss(tmp_path):
     json.dumps(trainer.state.log_history)
 
 
-def learnt(samples=32):
+def learnt():
     """A tiny model that has learnt half of its task, the data, its loss and that of the best constant answer."""
-    data, model = tiny_data(samples), tiny_model(dropout=0.0)
+    data, model = tiny_data(32), tiny_model(dropout=0.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     batch = {key: value for key, value in collate(list(data)).items() if key != "idx"}
     constant = constant_loss(batch["labels"])
