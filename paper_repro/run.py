@@ -38,6 +38,7 @@ from paper_repro.experiment import Run
 from paper_repro.memory import heaviest_step, largest_that_fits, micro_batches
 from paper_repro.rivals import RivalConfig, RivalTrainer
 from paper_repro.tasks import Task, load_task
+from scala.heads import start_regression_head
 from scala.labelled_text import refuse_too_long, tokenized
 from scala.trainer import last_checkpoint
 
@@ -227,6 +228,8 @@ def _trainer(
     evaluation = {name: tokenized(split, tokenizer, run.max_length) for name, split in task.evaluation.items()}
     for split in (train, *evaluation.values()):
         refuse_too_long(split, model.config)
+    if task.labels is None:
+        start_regression_head(model, torch.tensor(task.train["label"][:]))
     # Batches of like lengths need little padding; the longest come first, so that too little memory shows at once.
     orders = {name: np.argsort([-len(ids) for ids in split["input_ids"]], kind="stable") for name, split in evaluation.items()}
     steps = -(-len(train) // run.batch_size) * run.epochs

@@ -42,6 +42,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from scala.game import NonFiniteLoss
+from scala.heads import start_regression_head
 from scala.labelled_text import LabelledText, load_labelled_text, refuse_too_long, tokenized
 from scala.metrics import compute_metrics_for
 from scala.trainer import ScalaConfig, ScalaTrainer, last_checkpoint
@@ -103,6 +104,8 @@ def _adapt(arguments: list[str]) -> int:
     train_set, dev_set = (tokenized(part.dataset, tokenizer, options.max_length) for part in (train, dev))
     for part in (train_set, dev_set):
         refuse_too_long(part, cast(PreTrainedConfig, model.config))
+    if train.labels is None:
+        start_regression_head(model, torch.tensor(train.dataset["label"][:]))
     # Batches of like lengths need little padding; the order of the dev set shows nowhere.
     lengths = [len(ids) for ids in dev_set["input_ids"]]
     dev_set = dev_set.select(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
