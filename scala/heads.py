@@ -1,9 +1,9 @@
 """The head of a regression: let it start where the labels are.
 
-A fresh head answers every input with about 0, and its bias is 0. LAMB moves a layer by a share of its own size, so such a bias
-stays where it is, and Adam moves it by no more than the rate. Labels whose mean is far from 0 can then be reached only by driving
-the encoder to the same large features for every input, which forgets what the inputs are: on STS-B (mean 2.7) the model ends with
-one answer for all.
+A fresh head answers every input with about 0, and its bias is 0. LAMB moves a layer by a share of its own size, so such a
+bias stays where it is; Adam moves it by no more than the rate. Labels whose mean is far from 0 can then be reached only by
+driving the encoder to the same large features for every input, which forgets what the inputs are: on STS-B, whose mean is 2.7,
+LAMB ended with one answer for all.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from scala.ascent_view import AscentView
 from scala.balls import Norm
 from scala.embedding_noise import EmbeddingNoise
 from scala.game import Game, RoundReport
+from scala.heads import fresh_regression_head
 from scala.lamb import DIALECTS, Lamb, parameter_groups
 from scala.length_sorted import LengthSorted
 from scala.onset import Onset
@@ -190,7 +191,7 @@ class ScalaTrainer(Trainer):
             )
         self.injection = EmbeddingNoise(self.model)
         self._warm = args.noise == "adversarial" and args.noise_start == "warm"
-        if self._warm and SAMPLE_KEY not in (getattr(self.train_dataset, "column_names", None) or [SAMPLE_KEY]):
+        if self._warm and SAMPLE_KEY not in (self._columns() or [SAMPLE_KEY]):
             raise ValueError(f"noise_start='warm' needs a column {SAMPLE_KEY!r} of integers in the training set")
         # Only where the leader descends a plain mean loss under the noise, and the ascent starts from the clean one.
         plain = args.adversarial_weight is None and not args.label_smoothing_factor and self.compute_loss_func is None
@@ -325,6 +326,26 @@ class ScalaTrainer(Trainer):
                 stacklevel=2,
             )
 
+    def _warn_of_head(self) -> None:
+        data: Any = self.train_dataset
+        column = next((name for name in ("label", "labels") if name in self._columns()), None)
+        if column is None or not hasattr(data, "__len__") or fresh_regression_head(self.model) is None:
+            return
+        if getattr(getattr(self.model, "config", None), "problem_type", None) not in (None, "regression"):
+            return
+        labels = torch.as_tensor(data[column][:], dtype=torch.float64)
+        mean, spread = float(labels.mean()), float(labels.std(correction=0))
+        if abs(mean) > spread and self.is_world_process_zero():
+            warnings.warn(
+                f"the head of this regression starts at 0, its labels have mean {mean:.3g} and deviation {spread:.3g}, "
+                "and LAMB moves a layer by a share of its own size: training may end with one answer for all inputs. Call "
+                "scala.heads.start_regression_head(model, labels) before it",
+                stacklevel=2,
+            )
+
+    def _columns(self) -> list[str]:
+        return getattr(self.train_dataset, "column_names", None) or []
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
@@ -412,6 +433,10 @@ class _Rounds(TrainerCallback):
 
     def __init__(self, trainer: ScalaTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.trainer.args.leader == "lamb":
+            self.trainer._warn_of_head()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer.game.rounds = state.global_step

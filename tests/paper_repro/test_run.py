@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from datasets import Value
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
@@ -14,6 +15,7 @@ from paper_repro import run
 from paper_repro.experiment import Run, load_experiment
 from paper_repro.run import execute, read_result, result_file
 from paper_repro.tasks import load_task
+from scala.metrics import compute_metrics_for
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,31 @@ def test_dropout_reaches_the_model(small, tmp_path):
 
 
 # --- reading a result ------------------------------------------------------------------------------------------------------
+
+
+def test_a_regressions_head_starts_at_its_labels(small, tmp_path, monkeypatch):
+    def numbers(part):
+        return part.cast_column("label", Value("float32")).map(lambda row: {"label": row["label"] + 100})
+
+    task = load_task(small.task, train_examples=32, held_out=0.01)
+    task = dataclasses.replace(
+        task,
+        train=numbers(task.train),
+        evaluation={name: numbers(part) for name, part in task.evaluation.items()},
+        labels=None,
+        metric="pearson",
+        compute_metrics=compute_metrics_for(["pearson"]),
+    )
+    monkeypatch.setattr(run, "load_task", lambda *_, **__: task)
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **kwargs):
+            seen.append(model.classifier.bias.item())
+
+    result = execute(small, tmp_path, callbacks=[Look()])
+    assert seen == pytest.approx([np.mean(task.train["label"][:])])
+    assert np.mean(result["predictions"]) == pytest.approx(seen[0], abs=1)
 
 
 def test_a_result_is_read_as_it_was_written(done):
