@@ -62,6 +62,7 @@ class Run:
         max_length: tokens; longer inputs are cut.
         options: further `paper_repro.rivals.RivalConfig` fields, sorted pairs (noise, noise_radius, leader, rival, ...).
         dropout: probability in the encoder's hidden states and attention; None: the encoder's own.
+        zero_head: a regression's head starts at 0, as libraries make it, and not at its labels (`scala.heads`).
     """
 
     task: str
@@ -80,6 +81,7 @@ class Run:
     max_length: int = 128
     options: tuple[tuple[str, Any], ...] = ()
     dropout: float | None = None
+    zero_head: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot run.
@@ -98,6 +100,8 @@ class Run:
         for name in ("warmup", "held_out", "dropout"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}")
+        if not isinstance(self.zero_head, bool):
+            raise ValueError(f"zero_head must be true or false, got {self.zero_head!r}")
         if self.train_examples < 0:
             raise ValueError(f"train_examples must be >= 0 (0: all), got {self.train_examples!r}")
 
@@ -110,7 +114,8 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """All settings as JSON values; one that came later is left out at its default, so that older runs keep their names."""
         settings = {**dataclasses.asdict(self), "options": dict(self.options)}
-        return {key: value for key, value in settings.items() if key != "dropout" or value is not None}
+        later = {"dropout": None, "zero_head": False}
+        return {key: value for key, value in settings.items() if key not in later or value is not later[key]}
 
     @classmethod
     def of_settings(cls, settings: dict[str, Any]) -> Run:

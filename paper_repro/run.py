@@ -210,6 +210,8 @@ def _trainer(
     progress: Progress | None = None,
     report_to: Sequence[str] = ("none",),
 ) -> tuple[_TimedTrainer, dict[str, Any]]:
+    if run.zero_head and task.labels is not None:
+        raise ValueError(f"zero_head is of regressions only, and {run.task} has classes; leave it out")
     location = resolve(run.model)
     set_seed(run.seed)  # the new head's weights
     tokenizer = AutoTokenizer.from_pretrained(location)
@@ -228,7 +230,7 @@ def _trainer(
     evaluation = {name: tokenized(split, tokenizer, run.max_length) for name, split in task.evaluation.items()}
     for split in (train, *evaluation.values()):
         refuse_too_long(split, model.config)
-    if task.labels is None:
+    if task.labels is None and not run.zero_head:
         start_regression_head(model, torch.tensor(task.train["label"][:]))
     # Batches of like lengths need little padding; the longest come first, so that too little memory shows at once.
     orders = {name: np.argsort([-len(ids) for ids in split["input_ids"]], kind="stable") for name, split in evaluation.items()}

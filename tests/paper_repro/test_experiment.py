@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -78,8 +79,9 @@ def test_settings_that_came_later_do_not_change_the_names_of_earlier_runs():
     run = Run(task="mrpc", model="minilm-l6", method="lamb", seed=1, batch_size=512, learning_rate=2e-3,
               options=(("noise", "none"),))  # fmt: skip
     assert run.identity == "mrpc-lamb-s1-79c8941950"  # computed before there was a dropout
-    assert "dropout" not in run.settings()
+    assert run.settings().keys().isdisjoint({"dropout", "zero_head"})
     assert Run(task="t", model="m", method="x", seed=0, batch_size=32, dropout=0.0).settings()["dropout"] == 0.0
+    assert dataclasses.replace(run, zero_head=True).settings()["zero_head"] is True
 
 
 def test_a_run_comes_back_from_its_settings():
@@ -104,6 +106,7 @@ def test_a_run_comes_back_from_its_settings():
         (("[1e-3, 2e-3]", "0.0"), "learning_rate must be positive"),
         (("epochs = 2", "held_out = 1.5"), r"held_out must lie in \[0, 1\)"),
         (("epochs = 2", "dropout = 1.0"), r"dropout must lie in \[0, 1\)"),
+        (("epochs = 2", "zero_head = 1"), "zero_head must be true or false, got 1"),
         (("noise_radius = 0.05", "rival = 'loud'"), r"\[methods.scala\]: unknown rival 'loud'; choose one of none, gaussian"),
         (("noise_radius = 0.05", "rival = 'sam'\nnoise_radius = 0.03"), "rival = 'sam' does not read noise_radius"),
         (("noise_radius = 0.05", "sam_rho = 0.05"), "rival = 'none' does not read sam_rho"),

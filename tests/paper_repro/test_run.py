@@ -158,7 +158,8 @@ def test_dropout_reaches_the_model(small, tmp_path):
 # --- reading a result ------------------------------------------------------------------------------------------------------
 
 
-def test_a_regressions_head_starts_at_its_labels(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("zero_head", [False, True])
+def test_a_regressions_head_starts_at_its_labels_unless_told(small, tmp_path, monkeypatch, zero_head):
     def numbers(part):
         return part.cast_column("label", Value("float32")).map(lambda row: {"label": row["label"] + 100})
 
@@ -178,9 +179,14 @@ def test_a_regressions_head_starts_at_its_labels(small, tmp_path, monkeypatch):
         def on_train_begin(self, args, state, control, model=None, **kwargs):
             seen.append(model.classifier.bias.item())
 
-    result = execute(small, tmp_path, callbacks=[Look()])
-    assert seen == pytest.approx([np.mean(task.train["label"][:])])
-    assert np.mean(result["predictions"]) == pytest.approx(seen[0], abs=1)
+    result = execute(dataclasses.replace(small, zero_head=zero_head), tmp_path, callbacks=[Look()])
+    assert seen == pytest.approx([0.0 if zero_head else np.mean(task.train["label"][:])])
+    assert np.mean(result["predictions"]) == pytest.approx(seen[0], abs=3)
+
+
+def test_classes_have_no_head_at_zero(small, tmp_path):
+    with pytest.raises(ValueError, match="zero_head is of regressions only, and acceptability has classes"):
+        execute(dataclasses.replace(small, zero_head=True), tmp_path)
 
 
 def test_a_result_is_read_as_it_was_written(done):
