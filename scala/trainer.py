@@ -56,6 +56,10 @@ class ScalaConfig(TrainingArguments):
         default="lamb", metadata={"help": "'lamb', or 'optim': the optimizer that --optim names.", "choices": ["lamb", "optim"]}
     )
     lamb_dialect: str = field(default="debiased", metadata={"help": "LAMB dialect, see scala.lamb.", "choices": list(DIALECTS)})
+    lamb_adapt_undecayed: bool = field(
+        default=True,
+        metadata={"help": "Biases and norms use LAMB's trust ratio; False: they take Adam's step, as in timm and apex."},
+    )
     noise: str = field(
         default="adversarial",
         metadata={"help": "'adversarial', or 'none': the leader plays alone.", "choices": ["adversarial", "none"]},
@@ -205,7 +209,7 @@ class ScalaTrainer(Trainer):
         """Make the leader: LAMB over named parameters, biases and norms not decayed, unless another was asked for."""
         if self.optimizer is None and self.args.leader == "lamb":
             self.optimizer = Lamb(
-                parameter_groups(model[0] if model else self.model, self.args.weight_decay),
+                parameter_groups(model[0] if model else self.model, self.args.weight_decay, self.args.lamb_adapt_undecayed),
                 lr=self.args.learning_rate,
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
                 dialect=self.args.lamb_dialect,

@@ -64,6 +64,17 @@ def test_accumulated_micro_batches_equal_one_batch(tmp_path, samples, leader):
     assert difference(found[0], weights(tiny_model(dropout=0.0).double())) > 1e-2
 
 
+@pytest.mark.parametrize("adapted", [True, False])
+def test_biases_and_norms_take_the_trust_ratio_unless_told(tmp_path, adapted):
+    model = tiny_model(dropout=0.0)
+    trainer = trained(tmp_path, model=model, noise="none", **({} if adapted else {"lamb_adapt_undecayed": False}))
+    leader = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    vectors = {name for name, p in model.named_parameters() if p.ndim < 2}
+    assert vectors
+    assert (vectors <= leader.trust_ratios().keys()) == adapted
+    assert leader.trust_ratios().keys().isdisjoint(vectors) != adapted
+
+
 def test_trainer_plays_the_games_own_rounds(tmp_path):
     """The Trainer adds nothing: a bare loop over Game.round gives the same weights."""
     data, model, ours = tiny_data(16), tiny_model(dropout=0.0), tiny_model(dropout=0.0)
