@@ -381,6 +381,20 @@ def test_the_ablations_are_those_of_the_committed_runs():
     assert abs(small) < 0.01 < -larger
 
 
+def test_the_head_of_a_regression_is_worth_what_the_committed_runs_say():
+    text = on_one_line(section("The head of a regression", "docs/results.md"))
+    cells = gather(planned(EXPERIMENTS / "ablation-head.toml"), tables.RESULTS)
+    scores = {row[0]: re.split(r" n=3$", row[2]) for row in tables.scores_table(cells)[1]}
+    for name, said in (("True", "correlation of {}, x 100"), ("False", "comes to {}.")):
+        score, end = scores[f"lamb zero_head {name}"]
+        assert end == ""  # of three seeds
+        assert said.format(score) in text
+    answers = [len(set(result["predictions"])) for result in cells["stsb"]["lamb zero_head True"].results.values()]
+    assert set(answers) == {1, 2}
+    for name in ("True", "False"):
+        assert not cells["stsb"][f"adamw zero_head {name}"].results, "it has been measured: say what AdamW loses"
+
+
 def points(value):
     return f"{value:.3f}".removeprefix("0")
 

@@ -233,13 +233,15 @@ def test_lower_end_is_easier_to_reach_than_the_mean(experiment, folder):
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_experiment_file_plans_runs(path):
+def test_every_experiment_file_plans_runs(path, tmp_path):
     by_task = planned(path)
     if path.stem.startswith(("demo", "defaults")):
         return
     for runs in by_task.values():
         assert len(set(runs)) == len(runs) > 0
-        assert len({dataclasses.replace(run, seed=0) for run in runs}) * len({run.seed for run in runs}) == len(runs)
+        settings = {dataclasses.replace(run, seed=0) for run in runs}
+        assert len(settings) * len({run.seed for run in runs}) == len(runs)
+        assert len(gather({"task": runs}, tmp_path)["task"]) == len(settings)  # two of one name would hide each other
 
 
 def test_each_method_is_tuned_by_as_many_runs():
