@@ -179,8 +179,8 @@ def test_what_is_said_of_stsb_is_what_was_measured():
     text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
     for method, against, said in (
         ("scala", "lamb", "ScaLA comes {} points before LAMB"),
-        ("adamw-large", "lamb", "AdamW at 512 {}, so"),
-        ("scala", "adamw-large", "ScaLA stays {} points behind"),
+        ("adamw-large", "lamb", "AdamW at 512 {};"),
+        ("scala", "adamw-large", "ScaLA against that AdamW has {}."),
     ):
         found = differences(cells, against)[method]["stsb"]
         assert said.format("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * v for v in (found.mean, *found.interval)))) in text
