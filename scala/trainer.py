@@ -337,7 +337,10 @@ class ScalaTrainer(Trainer):
             return
         if getattr(getattr(self.model, "config", None), "problem_type", None) not in (None, "regression"):
             return
-        labels = torch.as_tensor(data[column][:], dtype=torch.float64)
+        try:
+            labels = torch.as_tensor(data[column][:], dtype=torch.float64)
+        except (TypeError, ValueError):  # no numbers: the collator makes them
+            return
         mean, spread = float(labels.mean()), float(labels.std(correction=0))
         if abs(mean) > spread and self.is_world_process_zero():
             warnings.warn(

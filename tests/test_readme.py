@@ -378,6 +378,11 @@ def test_no_method_differs_from_lamb_in_the_main_comparison():
     assert len(run) > 5
     for _, difference in run.values():
         assert difference == "-" or difference.endswith(" p=1")
+    header, rows = tables.differences_table(main_cells(), "lamb")
+    column = next(i for i, name in enumerate(header) if "cola" in name)
+    on_cola = [row[column] for row in rows if row[column] != tables.NOT_RUN]
+    assert len(on_cola) > 5
+    assert all(float(difference.rpartition("=")[2]) > 0.1 for difference in on_cola)
 
 
 def test_the_ablations_are_those_of_the_committed_runs():

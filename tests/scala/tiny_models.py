@@ -44,8 +44,9 @@ CONFIGS = {
 }
 
 
-def tiny_model(name: str = "bert", seed: int = 0, dropout: float | None = None) -> PreTrainedModel:
+def tiny_model(name: str = "bert", seed: int = 0, dropout: float | None = None, outputs: int = 2) -> PreTrainedModel:
     config = type(CONFIGS[name])(**CONFIGS[name].to_dict())
+    config.num_labels = outputs
     if dropout is not None:
         for key in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"):
             if hasattr(config, key):
