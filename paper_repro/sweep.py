@@ -41,12 +41,15 @@ from convergence.record import write_whole
 from paper_repro import smoke, tables
 from paper_repro.experiment import Run, read_toml
 from paper_repro.glue import GLUE_TASKS
-from paper_repro.run import execute
+from paper_repro.run import Progress, execute
 from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
 from paper_repro.tasks import EMBEDDED, unknown
 from paper_repro.tuning import TUNING, load_tuned, measured, summary_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
+
+SILENCE = 60.0
+"""Seconds between two lines about a run in progress."""
 
 
 class BudgetSpent(Exception):
@@ -224,12 +227,6 @@ def work(runs: Sequence[Run], terms: Terms) -> None:
         terms: where, and until when.
     """
     quiet()
-
-    def progress(step: int, steps: int, seconds: float, score: float | None) -> None:
-        # Under torchrun a process must not leave a run that the others are in.
-        if time.time() > terms.deadline and _processes() == 1:
-            raise BudgetSpent
-
     by_identity = {run.identity: run for run in runs}
     free = unclaimed(runs, terms.out) if _rank() == 0 else iter(())
     while True:
@@ -239,7 +236,7 @@ def work(runs: Sequence[Run], terms: Terms) -> None:
             return
         run = by_identity[identity]
         try:
-            result = execute(run, terms.out / run.task, terms.glue_dir, progress, terms.report_to)
+            result = execute(run, terms.out / run.task, terms.glue_dir, watch(run, terms), terms.report_to)
             said = f"{result['score']:.4f}, {result['cost']['train_seconds']:.0f} s"
         except BudgetSpent:
             return
@@ -252,6 +249,28 @@ def work(runs: Sequence[Run], terms: Terms) -> None:
             left = seconds_left(runs, terms.out)
             when = "" if done == len(runs) else f"; {_duration(left / terms.workers)} left" if left is not None else ""
             print(f"[{done}/{len(runs)}] {run.identity}: {said}{when}", flush=True)
+
+
+def watch(run: Run, terms: Terms) -> Progress:
+    """Of a run in progress: ends it when the time is over, and says once a minute how far it is."""
+    spoken = time.monotonic()
+    first: tuple[int, float] | None = None  # step and time of the first call: a continued run does not begin at 1
+
+    def progress(step: int, steps: int, seconds: float, score: float | None) -> None:
+        nonlocal spoken, first
+        # Under torchrun a process must not leave a run that the others are in.
+        if time.time() > terms.deadline and _processes() == 1:
+            raise BudgetSpent
+        now = time.monotonic()
+        first = first or (step, now)
+        begun, began = first
+        if begun < step < steps and now - spoken >= SILENCE:
+            spoken = now
+            scored = "" if score is None else f", {score:.4f}"
+            left = (now - began) / (step - begun) * (steps - step)
+            print(f"[{run.identity}] step {step} of {steps}{scored}; {_duration(left)} of it left", flush=True)
+
+    return progress
 
 
 def unclaimed(runs: Sequence[Run], out: Path) -> Iterator[Run]:

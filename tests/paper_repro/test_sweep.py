@@ -218,6 +218,20 @@ def test_the_budget_stops_a_run_and_it_continues(experiment, tmp_path, monkeypat
     assert not list((tmp_path / "out").rglob("*-s0-*.json"))
 
 
+def test_a_long_run_says_once_a_minute_how_far_it_is(tmp_path, monkeypatch, capsys):
+    clock = {"now": 0.0}
+    monkeypatch.setattr(sweep.time, "monotonic", lambda: clock["now"])
+    progress = sweep.watch(Run("cola", "m", "lamb", 0, 32), sweep.Terms(tmp_path))
+    for step in range(41, 61):  # continued from a checkpoint at 40, twenty seconds a step
+        clock["now"] += 20.0
+        progress(step, 60, 1.0, 0.25 if step > 50 else None)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6  # none when it begins, none when it ends: then its result is said
+    assert all(line.startswith("[cola-lamb-s0-") for line in lines)
+    assert lines[0].endswith("] step 43 of 60; about 6 min of it left")
+    assert lines[-1].endswith("] step 58 of 60, 0.2500; about 1 min of it left")
+
+
 class FakeExecutor:
     def __init__(self):
         self.jobs = []
