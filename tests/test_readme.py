@@ -6,6 +6,7 @@ Tables between `<!-- made: NAME -->` and `<!-- end -->` are made from the result
 
 import dataclasses
 import json
+import math
 import re
 import sys
 import tomllib
@@ -18,7 +19,7 @@ from scipy import stats
 
 from convergence.record import write_whole
 from paper_repro import comparison, onset, tables
-from paper_repro.cells import differences, gather, planned
+from paper_repro.cells import differences, gather, of_cell, planned
 from paper_repro.claims import CLAIMS, findings, report
 from paper_repro.experiment import load_experiment
 from paper_repro.landscape import page as landscape
@@ -174,24 +175,65 @@ def test_what_is_said_of_cola_is_what_was_measured():
     assert f"SAM loses {-100 * sam.mean:.1f} points [{low:.1f}, {high:.1f}], with p = {corrected} after Holm's" in text
 
 
-def test_what_is_said_of_stsb_is_what_was_measured():
+def test_what_is_said_of_the_pairs_is_what_was_measured():
+    cells = main_cells()
+    text = on_one_line(section("GLUE: the main comparison", "docs/results.md") + section("Results", "README.md"))
+    for task, method, against, said in (
+        ("stsb", "scala", "lamb", "On STS-B two stand out: ScaLA comes {} points before LAMB"),
+        ("stsb", "adamw-large", "lamb", "AdamW at 512 {};"),
+        ("stsb", "scala", "adamw-large", "ScaLA against that AdamW has {}."),
+        ("mrpc", "adamw-large", "lamb", "On MRPC AdamW at 512 comes {} points before LAMB"),
+        ("mrpc", "scala", "lamb", "and ScaLA {}: no gain there"),
+        ("average", "scala", "lamb", "Over all five tasks ScaLA has {} points against LAMB"),
+        ("average", "scala", "adamw-large", "against LAMB, {} against AdamW at 512."),
+        ("average", "scala", "lamb", "On average over the five tasks ScaLA has {} points against LAMB"),
+        ("average", "scala", "adamw-large", "and {} against AdamW at the same batch."),
+    ):
+        found = differences(cells, against)[method][task]
+        assert said.format("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * v for v in (found.mean, *found.interval)))) in text
+    header, rows = tables.differences_table(cells, "lamb")
+    for task in ("mrpc", "rte", "stsb"):
+        assert {m for m, cell in cells[task].items() if len(cell.results) == 3} == {"lamb", "scala", "adamw-large"}
+        assert {m for m, cell in cells[task].items() if cell.results} == {"lamb", "scala", "adamw-large"}, "seven are to come"
+    p = {
+        (row[0], header[i].split()[0]): float(cell.rpartition("=")[2])
+        for row in rows
+        for i, cell in enumerate(row)
+        if "p=" in cell
+    }
+    stand_out = {("scala", "stsb"), ("adamw-large", "stsb"), ("adamw-large", "mrpc")}
+    assert {pair for pair, value in p.items() if value < 0.05 and pair[1] != "average"} == stand_out
+    assert differences(cells, "lamb")["scala"]["stsb"].mean > 0, "the one gain of the noise"
+    behind = differences(cells, "lamb")["adamw-large"]
+    assert all(behind[task].mean > 0 for task in ("cola", "mrpc", "stsb"))
+    assert behind["cola"].interval[0] < 0
+
+
+def test_what_is_said_of_too_few_steps_is_what_was_measured():
     cells = main_cells()
     text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
-    for method, against, said in (
-        ("scala", "lamb", "ScaLA comes {} points before LAMB"),
-        ("adamw-large", "lamb", "AdamW at 512 {};"),
-        ("scala", "adamw-large", "ScaLA against that AdamW has {}."),
-    ):
-        found = differences(cells, against)[method]["stsb"]
-        assert said.format("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * v for v in (found.mean, *found.interval)))) in text
-        assert found.interval[0] * found.interval[1] > 0
-    header, rows = tables.differences_table(cells, "lamb")
-    column = {row[0]: row[next(i for i, name in enumerate(header) if "stsb" in name)] for row in rows}
-    run = {method: cell for method, cell in column.items() if cell != tables.NOT_RUN}
-    assert run.keys() == {"scala", "adamw-large"}, "the two methods that have been run"
-    assert all(float(cell.rpartition("=")[2]) < 0.05 for cell in run.values()), "two stand out"
-    assert {len(cells["stsb"][method].results) for method in ("lamb", *run)} == {3}
-    assert all(differences(cells, "lamb")["adamw-large"][task].mean > 0 for task in ("cola", "stsb"))
+
+    def losses(task, method):
+        assert len(cells[task][method].results) == 3
+        return [[point["eval_validation_loss"] for point in r["curve"]] for r in cells[task][method].results.values()]
+
+    for method in ("lamb", "scala", "adamw-large"):
+        labels = cells["rte"][method].results[0]["labels"]
+        larger_class = Counter(labels).most_common(1)[0][1] / len(labels)
+        assert f"the {100 * larger_class:.1f}% of the larger class are within every interval" in text
+        low, high = of_cell(cells["rte"][method]).interval
+        assert low < larger_class < high
+    least = min(max(curve) for curve in losses("rte", "adamw-large"))
+    assert least > math.log(2)
+    assert f"rises to .{int(100 * least)} and more, above the .69 of a coin" in text
+    assert all(0.675 <= curve[-1] < 0.695 for curve in losses("rte", "lamb"))
+    assert "LAMB's ends at .68 to .69" in text
+    assert all(curve[-1] - min(curve) < 0.002 for curve in losses("mrpc", "lamb")), "has not turned"
+    assert all(curve[-1] - min(curve) > 0.01 for curve in losses("mrpc", "adamw-large")), "has passed its least value"
+    steps = {task: {r["cost"]["steps"] for r in cells[task]["lamb"].results.values()} for task in ("cola", "mrpc", "rte")}
+    assert steps == {"cola": {170}, "mrpc": {80}, "rte": {50}}
+    assert "in 50 steps" in text
+    assert "found over 170 steps, and MRPC has 80" in text
 
 
 def test_what_is_said_of_the_landscape_is_what_was_measured():
@@ -410,14 +452,19 @@ def test_the_head_of_a_regression_is_worth_what_the_committed_runs_say():
     text = on_one_line(section("The head of a regression", "docs/results.md"))
     cells = gather(planned(EXPERIMENTS / "ablation-head.toml"), tables.RESULTS)
     scores = {row[0]: re.split(r" n=3$", row[2]) for row in tables.scores_table(cells)[1]}
-    for name, said in (("True", "correlation of {}, x 100"), ("False", "comes to {}.")):
-        score, end = scores[f"lamb zero_head {name}"]
+    for name, said in (
+        ("lamb zero_head True", "correlation of {}, x 100"),
+        ("lamb zero_head False", "comes to {}."),
+        ("adamw zero_head False", "AdamW, which can move such a head, comes to {} from the labels' mean and spread"),
+        ("adamw zero_head True", "and to {} from 0"),
+    ):
+        score, end = scores[name]
         assert end == ""  # of three seeds
         assert said.format(score) in text
     answers = [len(set(result["predictions"])) for result in cells["stsb"]["lamb zero_head True"].results.values()]
     assert set(answers) == {1, 2}
-    for name in ("True", "False"):
-        assert not cells["stsb"][f"adamw zero_head {name}"].results, "it has been measured: say what AdamW loses"
+    loss = differences(cells, "adamw zero_head False")["adamw zero_head True"]["stsb"]
+    assert f"{100 * loss.mean:+.1f} [{100 * loss.interval[0]:+.1f}, {100 * loss.interval[1]:+.1f}]" in text
 
 
 def points(value):
