@@ -78,8 +78,8 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str, costs: Map
 def draw_sweep(cells: Cells, path: Path, title: str) -> bool:
     """Score against the varied setting, a panel a task; what is not varied is a line across. Returns whether it drew.
 
-    Methods whose names differ by a final number only (lamb-512, lamb-1024) are one line over it. Without any varied setting the
-    methods themselves are the axis.
+    Numbers are joined by a line, kinds (a norm, a switch) are not: nothing lies between them. Methods whose names differ by a
+    final number only (lamb-512, lamb-1024) are one line over it. If nothing is varied, the methods themselves are the axis.
     """
     shown = {task: column for task, column in cells.items() if any(cell.results for cell in column.values())}
     if not shown:
@@ -115,7 +115,7 @@ def _panel(axis: Axes, column: dict[str, Cell]) -> str:
         return label
     values = list(dict.fromkeys(at for points in lines.values() for at, _ in points))
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    ordered = sorted(values) if numeric else values
+    ordered, marks = (sorted(values), "o-") if numeric else (values, "o")
     for colour, (family, points) in zip(_COLOURS, series.items(), strict=False):
         done = [(at, cell) for at, cell in points if cell.results]
         if not done:
@@ -126,12 +126,13 @@ def _panel(axis: Axes, column: dict[str, Cell]) -> str:
             axis.axhspan(low, high, color=colour, alpha=0.08, lw=0)
             continue
         done.sort(key=lambda pair: ordered.index(pair[0]))
-        shift = 0.06 * (list(lines).index(family) - (len(lines) - 1) / 2)  # so that intervals lie side by side
+        apart = 0.06 if numeric else 0.2  # so that intervals lie side by side
+        shift = apart * (list(lines).index(family) - (len(lines) - 1) / 2)
         x = [ordered.index(at) + shift for at, _ in done]
         ends = np.array([_ends(cell) for _, cell in done])
         errors = np.abs(ends[:, 1:].T - ends[:, 0])
-        axis.errorbar(x, ends[:, 0], errors, fmt="o-", ms=4, lw=1.3, capsize=2, color=colour, label=family)
-    names = [f"{value:g}" if numeric else str(value) for value in ordered]
+        axis.errorbar(x, ends[:, 0], errors, fmt=marks, ms=4, lw=1.3, capsize=2, color=colour, label=family)
+    names = [f"{value:g}" if numeric else {True: "on", False: "off"}.get(value, str(value)) for value in ordered]
     axis.set_xticks(range(len(ordered)), names, rotation=35 if len(names) > 6 else 0)
     return label
 

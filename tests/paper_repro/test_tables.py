@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from paper_repro import tables
+from paper_repro import figures, tables
 from paper_repro.cells import gather, hardware, planned, reached
 from paper_repro.experiment import load_experiment
 from paper_repro.paired import holm
@@ -134,6 +134,61 @@ def test_page_latex_and_figure(experiment, folder, tmp_path):
     latex = (tmp_path / "out/ablation-any-scores.tex").read_text()
     assert latex.count(r"\\") == 5  # the head and four rows
     assert r"noise\_radius" in latex
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, in place of their files."""
+    kept = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    yield kept
+    for figure in kept:
+        figures.plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("varied", "names", "joined"),
+    [
+        ("noise_radius = [0.1, 0.01]", ["0.01", "0.1"], True),
+        ("noise_absolute = [false, true]", ["off", "on"], False),
+        ("noise_norm = ['linf', 'l2']", ["linf", "l2"], False),
+    ],
+)
+def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, drawn):
+    path = tmp_path / "ablation-any.toml"
+    path.write_text(f"model = 'm'\nbatch_size = 64\n[methods.scala]\n{varied}\n[tasks.sst2]\n")
+    by_task = planned(path)
+    for run in by_task["sst2"]:
+        keep(run, tmp_path, 0.7)
+    assert figures.draw_sweep(gather(by_task, tmp_path), path, "made up")
+    (axis,) = drawn[0].axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == names
+    ((line, *_),) = axis.containers
+    assert (line.get_linestyle(), line.get_marker()) == ("-" if joined else "None", "o")
+
+
+@pytest.mark.parametrize(("first", "last"), [(7, 80), (13, 50), (200, 70_000)])
+def test_every_axis_of_costs_has_ticks_with_names(first, last, tmp_path, drawn):
+    path = tmp_path / "speedup.toml"
+    path.write_text("model = 'm'\nbatch_size = 64\n[methods.lamb]\nnoise = 'none'\n[tasks.sst2]\n")
+    by_task = planned(path)
+    for run in by_task["sst2"]:
+        keep(run, tmp_path, 0.7)
+    cells = gather(by_task, tmp_path)
+    for cell in cells["sst2"].values():
+        for result in cell.results.values():
+            for point, step in zip(result["curve"], np.geomspace(first, last, 3), strict=True):
+                point["step"] = step
+    assert figures.draw_speedup(cells, "lamb", path, "made up", {"step": "steps"})
+    (axis,) = drawn[0].axes
+    drawn[0].canvas.draw()
+    low, high = axis.get_xlim()
+    named = [
+        at
+        for at, label in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
+        if low <= at <= high and label.get_text()
+    ]
+    assert 2 <= len(named) <= 12
 
 
 def test_a_further_split_has_a_column_and_no_part_in_the_average(experiment, folder):
