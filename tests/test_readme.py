@@ -147,11 +147,10 @@ def test_the_tuning_of_minilm_is_the_committed_one():
     assert {grid["finished"] for grid in tuned["methods"].values()} == {3}
 
 
-def shown(found, signed=True):
-    """A difference in points with its interval, or what is lost by it."""
-    low, high = found.interval
-    ends = (found.mean, low, high) if signed else (-found.mean, -high, -low)
-    return ("{:+.1f} [{:+.1f}, {:+.1f}]" if signed else "{:.1f} [{:.1f}, {:.1f}]").format(*(100 * end for end in ends))
+def shown(found, sign="+"):
+    """A difference in points with its interval, or a score (without signs)."""
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in (found.mean, *found.interval))
+    return f"{mean} [{low}, {high}]"
 
 
 def corrected_p(cells, reference):
@@ -174,12 +173,16 @@ def test_what_is_said_of_the_large_batch_is_what_was_measured():
         ("scala", "ScaLA {} {},"),
         ("adamw-large", "AdamW at 512 {} {}."),
     ):
-        assert said.format(*shown(found[method]["average"], signed=False).split(" ", 1)) in text
-    stand_out = {pair for pair, p in corrected_p(cells, "adamw-32").items() if p < 0.05 and pair[1] != "average"}
+        lost = differences(cells, method)["adamw-32"]["average"]
+        assert said.format(*shown(lost, sign="").split(" ", 1)) in text
+        on_cola = found[method]["cola"].interval
+        assert on_cola[0] < 0 < on_cola[1], "three seeds leave it open"
+    corrected = corrected_p(cells, "adamw-32")
+    stand_out = {pair for pair, p in corrected.items() if p < 0.05 and pair[1] != "average"}
     on_the_pairs = {(m, "stsb") for m in ("lamb", "scala", "adamw-large")} | {("lamb", "mrpc"), ("scala", "mrpc")}
     assert stand_out == on_the_pairs | {("sam", "cola")}
     assert all(found[method][task].mean < 0 for method, task in stand_out)
-    assert all(p == 1 for (_, task), p in corrected_p(cells, "adamw-32").items() if task == "sst2"), "no damage"
+    assert all(p == 1 for (_, task), p in corrected.items() if task == "sst2"), "no damage"
     steps = {
         method: {r["cost"]["steps"] for task in ("cola", "mrpc", "rte", "stsb") for r in cells[task][method].results.values()}
         for method in ("adamw-32", "lamb")
@@ -189,17 +192,17 @@ def test_what_is_said_of_the_large_batch_is_what_was_measured():
 
 
 def test_what_is_said_of_cola_is_what_was_measured():
-    cells = main_cells()
+    against_lamb = differences(main_cells(), "lamb")
     text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
     for method, said in (
         ("scala", "On CoLA it has {},"),
         ("lamb-gaussian", "random noise of that radius {},"),
         ("freelb", "from the start on {}."),
     ):
-        found = differences(cells, "lamb")[method]["cola"]
+        found = against_lamb[method]["cola"]
         assert said.format(shown(found)) in text
         assert found.mean < 0 < found.interval[1]
-    sam = differences(cells, "lamb")["sam"]["cola"]
+    sam = against_lamb["sam"]["cola"]
     low, high = (100 * end for end in sam.interval)
     corrected = re.search(r"\| sam +\| \S+ \[.*?\] p=(\S+)", text).group(1)
     assert f"SAM loses {-100 * sam.mean:.1f} points to LAMB there [{low:.1f}, {high:.1f}], with p = {corrected} after" in text
@@ -264,8 +267,7 @@ def test_what_is_said_of_too_few_steps_is_what_was_measured():
     assert steps == {"cola": {170}, "mrpc": {80}, "rte": {50}}
     assert "in 50 steps" in text
     assert "found over 170 steps, and MRPC has 80" in text
-    low, high = of_cell(cells["rte"]["adamw-32"]).interval
-    said = f"comes to {100 * of_cell(cells['rte']['adamw-32']).mean:.1f} [{100 * low:.1f}, {100 * high:.1f}], with a loss of"
+    said = f"comes to {shown(of_cell(cells['rte']['adamw-32']), sign='')}, with a loss of"
     assert f"{said} {np.mean([curve[-1] for curve in losses('rte', 'adamw-32')]):.1f}." in text
     assert {r["cost"]["steps"] for r in cells["rte"]["adamw-32"].results.values()} == {780}
 
@@ -275,9 +277,9 @@ def test_what_is_said_of_a_higher_rate_is_what_was_measured():
     cells = gather({"mrpc": planned(EXPERIMENTS / "sensitivity.toml")["mrpc"]}, tables.RESULTS)
     tuned, twice, adamw = "lamb learning_rate 0.0005", "lamb learning_rate 0.001", "adamw-large learning_rate 0.0001"
     assert {len(cells["mrpc"][name].results) for name in (tuned, twice, adamw)} == {3}
-    score, (low, high) = of_cell(cells["mrpc"][twice]).mean, of_cell(cells["mrpc"][twice]).interval
+    score = shown(of_cell(cells["mrpc"][twice]), sign="")
     gain, level = (differences(cells, against)[twice]["mrpc"] for against in (tuned, adamw))
-    assert f"at twice the rate LAMB has {100 * score:.1f} [{100 * low:.1f}, {100 * high:.1f}] on MRPC, {shown(gain)}" in text
+    assert f"at twice the rate LAMB has {score} on MRPC, {shown(gain)}" in text
     assert f"against its own rate and {shown(level)} against AdamW at 512" in text
     assert gain.interval[0] > 0, "the rate kept it behind"
     assert level.interval[0] < 0 < level.interval[1], "level"
@@ -518,7 +520,7 @@ def test_the_head_of_a_regression_is_worth_what_the_committed_runs_say():
     answers = [len(set(result["predictions"])) for result in cells["stsb"]["lamb zero_head True"].results.values()]
     assert set(answers) == {1, 2}
     loss = differences(cells, "adamw zero_head False")["adamw zero_head True"]["stsb"]
-    assert f"{100 * loss.mean:+.1f} [{100 * loss.interval[0]:+.1f}, {100 * loss.interval[1]:+.1f}]" in text
+    assert shown(loss) in text
     assert loss.interval[0] < 0 < loss.interval[1], "none of that can be told from chance"
 
 

@@ -146,6 +146,16 @@ def drawn(monkeypatch):
         figures.plt.close(figure)
 
 
+def cells_of_scala(setting, tmp_path):
+    """Cells of an experiment with this setting alone, all of it run."""
+    path = tmp_path / "ablation-any.toml"
+    path.write_text(f"model = 'm'\nbatch_size = 64\n[methods.scala]\n{setting}\n[tasks.sst2]\n")
+    by_task = planned(path)
+    for run in by_task["sst2"]:
+        keep(run, tmp_path, 0.7)
+    return gather(by_task, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("varied", "names", "joined"),
     [
@@ -155,12 +165,7 @@ def drawn(monkeypatch):
     ],
 )
 def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, drawn):
-    path = tmp_path / "ablation-any.toml"
-    path.write_text(f"model = 'm'\nbatch_size = 64\n[methods.scala]\n{varied}\n[tasks.sst2]\n")
-    by_task = planned(path)
-    for run in by_task["sst2"]:
-        keep(run, tmp_path, 0.7)
-    assert figures.draw_sweep(gather(by_task, tmp_path), path, "made up")
+    assert figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
     (axis,) = drawn[0].axes
     assert [label.get_text() for label in axis.get_xticklabels()] == names
     ((line, *_),) = axis.containers
@@ -169,17 +174,12 @@ def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, draw
 
 @pytest.mark.parametrize(("first", "last"), [(7, 80), (13, 50), (200, 70_000)])
 def test_every_axis_of_costs_has_ticks_with_names(first, last, tmp_path, drawn):
-    path = tmp_path / "speedup.toml"
-    path.write_text("model = 'm'\nbatch_size = 64\n[methods.lamb]\nnoise = 'none'\n[tasks.sst2]\n")
-    by_task = planned(path)
-    for run in by_task["sst2"]:
-        keep(run, tmp_path, 0.7)
-    cells = gather(by_task, tmp_path)
+    cells = cells_of_scala("noise_radius = 0.1", tmp_path)
     for cell in cells["sst2"].values():
         for result in cell.results.values():
             for point, step in zip(result["curve"], np.geomspace(first, last, 3), strict=True):
                 point["step"] = step
-    assert figures.draw_speedup(cells, "lamb", path, "made up", {"step": "steps"})
+    assert figures.draw_speedup(cells, "scala", tmp_path / "any.png", "made up", {"step": "steps"})
     (axis,) = drawn[0].axes
     drawn[0].canvas.draw()
     low, high = axis.get_xlim()
