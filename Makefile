@@ -81,6 +81,7 @@ tuning studies: TASKS =
 tuning: $(READY)  ## learning rates for every method, on held-out training data (GLUE_DIR= BUDGET_MIN= WORKERS=)
 	$(SWEEP)/tuning.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
 	$(SWEEP)/tuning-minilm.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
+	$(SWEEP)/tuning-rivals.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
 	$(SWEEP)/tuning-demo.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
 	$(SWEEP)/tuning-controls.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
 
