@@ -504,6 +504,41 @@ def test_the_ablations_are_those_of_the_committed_runs():
     assert abs(small) < 0.01 < -larger
 
 
+def test_norm_start_and_leader_are_worth_what_the_committed_runs_say():
+    text = on_one_line(section("Ablations", "docs/results.md"))
+    of = {}
+    for name in ("ablation-norm", "ablation-start", "ablation-leader"):
+        cells = gather({"sst2": planned(EXPERIMENTS / f"{name}.toml")["sst2"]}, tables.RESULTS)
+        assert all(len(cell.results) >= 3 for cell in cells["sst2"].values())
+        of |= {method: (cells["sst2"][method], row["sst2"]) for method, row in differences(cells, "scala").items()}
+    for method, said in (
+        ("scala-linf", "in place of L2 comes to {} points"),
+        ("scala-random", "starts at random to {};"),
+        ("adamw-noise", "AdamW at its own tuned rate comes to {};"),
+        ("clipped", "`clipped` comes to {};"),
+        ("vectors-by-adam", "as in timm and apex, to {}."),
+        ("paper", "Only `paper` loses, {}:"),
+    ):
+        found = of[method][1]
+        assert said.format(shown(found)) in text
+        assert (found.interval[1] < 0) == (method == "paper")
+    scala = cells["sst2"]["scala"]
+    for method in ("scala-warm", "nvlamb"):
+        results = of[method][0].results
+        assert all(result["predictions"] == scala.results[seed]["predictions"] for seed, result in results.items()), method
+
+    def scores(method, point):
+        return np.array([of[method][0].results[seed]["curve"][point]["eval_validation_accuracy"] for seed in (0, 1, 2)])
+
+    of["scala"] = (scala, None)
+    first = [f"{100 * scores(method, 0).mean():.1f}" for method in ("adamw-noise", "scala")]
+    assert f"has {first[0]} for {first[1]} at the first evaluation: within noise too" in text
+    assert stats.ttest_1samp(scores("adamw-noise", 0) - scores("scala", 0), 0).pvalue > 0.1
+    falls = 100 * (scores("paper", 2) - scores("paper", 3))
+    assert f"falls by {min(falls):.0f} to {max(falls):.0f} points when the noise begins" in text
+    assert all(scores("paper", 2) < scores("scala", 2)), "has learnt less by half way"
+
+
 def test_the_head_of_a_regression_is_worth_what_the_committed_runs_say():
     text = on_one_line(section("The head of a regression", "docs/results.md"))
     cells = gather(planned(EXPERIMENTS / "ablation-head.toml"), tables.RESULTS)
