@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 from matplotlib.axes import Axes
 
 from paper_repro.cells import Cell, Cells, metric_of, of_cell, rows_of
@@ -61,9 +64,9 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str, costs: Map
         axis.grid(alpha=0.25)
         axis.set_xscale("log")
         # Ticks at 1, 2 and 5 of every decade: some axes are shorter than one.
-        axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-        axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     for axis, name in zip(grid[-1], costs.values(), strict=True):
         axis.set_xlabel(f"{name} (log scale)")
     handles = {label: handle for axis in grid.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -80,14 +83,19 @@ def draw_sweep(cells: Cells, path: Path, title: str) -> bool:
 
     Numbers are joined by a line, kinds (a norm, a switch) are not: nothing lies between them. Methods whose names differ by a
     final number only (lamb-512, lamb-1024) are one line over it. If nothing is varied, the methods themselves are the axis.
+
+    Points of one panel are to be compared, so they are of the same seeds, those that all of them have; where that would leave
+    fewer than two, each is of all its own. The panel says how many.
     """
-    shown = {task: column for task, column in cells.items() if any(cell.results for cell in column.values())}
+    shown = {task: _of_common_seeds(column) for task, column in cells.items() if any(cell.results for cell in column.values())}
     if not shown:
         return False
     figure, grid = plt.subplots(1, len(shown), figsize=(1.2 + 3.6 * len(shown), 3.6), squeeze=False, layout="constrained")
     for axis, (task, column) in zip(grid.flat, shown.items(), strict=True):
         axis.set_xlabel((_panel(axis, column) or path.stem.removeprefix("ablation-")).replace("_", " "))
-        axis.set_title(f"{task} ({metric_of(column)})", fontsize=10)
+        seeds = sorted({len(cell.results) for cell in column.values() if cell.results})
+        count = f"{seeds[0]} seed{'s' * (seeds[0] > 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        axis.set_title(f"{task} ({metric_of(column)}), {count}", fontsize=10)
         axis.grid(alpha=0.25)
     grid[0, 0].set_ylabel("score x 100, 95% interval")
     handles = {name: handle for axis in grid.flat for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -96,6 +104,16 @@ def draw_sweep(cells: Cells, path: Path, title: str) -> bool:
     figure.suptitle(title, fontsize=11)
     _save(figure, path)
     return True
+
+
+def _of_common_seeds(column: dict[str, Cell]) -> dict[str, Cell]:
+    common = set.intersection(*(set(cell.results) for cell in column.values() if cell.results))
+    if len(common) < 2:
+        return column
+    return {
+        name: replace(cell, results={seed: result for seed, result in cell.results.items() if seed in common})
+        for name, cell in column.items()
+    }
 
 
 def _panel(axis: Axes, column: dict[str, Cell]) -> str:
@@ -115,7 +133,7 @@ def _panel(axis: Axes, column: dict[str, Cell]) -> str:
         return label
     values = list(dict.fromkeys(at for points in lines.values() for at, _ in points))
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    ordered, marks = (sorted(values), "o-") if numeric else (values, "o")
+    place = _numbers(axis, values) if numeric else _kinds(axis, values)
     for colour, (family, points) in zip(_COLOURS, series.items(), strict=False):
         done = [(at, cell) for at, cell in points if cell.results]
         if not done:
@@ -125,16 +143,35 @@ def _panel(axis: Axes, column: dict[str, Cell]) -> str:
             axis.axhline(mean, color=colour, ls="--", lw=1.2, label=done[0][1].name)
             axis.axhspan(low, high, color=colour, alpha=0.08, lw=0)
             continue
-        done.sort(key=lambda pair: ordered.index(pair[0]))
-        apart = 0.06 if numeric else 0.2  # so that intervals lie side by side
-        shift = apart * (list(lines).index(family) - (len(lines) - 1) / 2)
-        x = [ordered.index(at) + shift for at, _ in done]
+        done.sort(key=lambda pair: values.index(pair[0]))
+        order = list(lines).index(family) - (len(lines) - 1) / 2  # so that intervals lie side by side
+        x = [place(at, order) for at, _ in done]
         ends = np.array([_ends(cell) for _, cell in done])
         errors = np.abs(ends[:, 1:].T - ends[:, 0])
+        marks = "o-" if numeric else "o"
         axis.errorbar(x, ends[:, 0], errors, fmt=marks, ms=4, lw=1.3, capsize=2, color=colour, label=family)
-    names = [f"{value:g}" if numeric else {True: "on", False: "off"}.get(value, str(value)) for value in ordered]
-    axis.set_xticks(range(len(ordered)), names, rotation=35 if len(names) > 6 else 0)
     return label
+
+
+def _numbers(axis: Axes, values: list[Any]) -> Callable[[Any, float], float]:
+    """Sort the values and make them the axis, on a log scale if they span a decade; where the n-th line's point is drawn."""
+    values.sort()
+    low, high = values[0], values[-1]
+    if low <= 0 or high < 10 * low:
+        axis.set_xticks(values)
+        return lambda value, n: value + 0.012 * n * (high - low)
+    axis.set_xscale("log")
+    # Ticks at the values, unless some are too near each other.
+    near = any(b < 1.5 * a for a, b in pairwise(values))
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if near else ticker.FixedLocator(values))
+    axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    return lambda value, n: value * (high / low) ** (0.012 * n)
+
+
+def _kinds(axis: Axes, values: Sequence[Any]) -> Callable[[Any, float], float]:
+    axis.set_xticks(range(len(values)), [{True: "on", False: "off"}.get(value, str(value)) for value in values])
+    return lambda value, n: values.index(value) + 0.2 * n
 
 
 def _columns(axis: Axes, cells: Sequence[Cell]) -> None:

@@ -146,10 +146,10 @@ def drawn(monkeypatch):
         figures.plt.close(figure)
 
 
-def cells_of_scala(setting, tmp_path):
+def cells_of_scala(setting, tmp_path, seeds=(0,)):
     """Cells of an experiment with this setting alone, all of it run."""
     path = tmp_path / "ablation-any.toml"
-    path.write_text(f"model = 'm'\nbatch_size = 64\n[methods.scala]\n{setting}\n[tasks.sst2]\n")
+    path.write_text(f"seeds = {list(seeds)}\nmodel = 'm'\nbatch_size = 64\n[methods.scala]\n{setting}\n[tasks.sst2]\n")
     by_task = planned(path)
     for run in by_task["sst2"]:
         keep(run, tmp_path, 0.7)
@@ -170,6 +170,43 @@ def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, draw
     assert [label.get_text() for label in axis.get_xticklabels()] == names
     ((line, *_),) = axis.containers
     assert (line.get_linestyle(), line.get_marker()) == ("-" if joined else "None", "o")
+
+
+@pytest.mark.parametrize(
+    ("varied", "scale", "ticks"),
+    [
+        ("noise_radius = [0.1, 0.01, 0.03]", "log", [0.01, 0.03, 0.1]),
+        ("learning_rate = [1e-4, 1.25e-4, 1e-3]", "log", [1e-4, 2e-4, 5e-4, 1e-3]),  # two values too near for two names
+        ("noise_delay = [0.0, 0.25, 0.9]", "linear", [0.0, 0.25, 0.9]),
+        ("noise_steps = [1, 2, 9]", "linear", [1, 2, 9]),
+    ],
+)
+def test_numbers_stand_where_they_are_on_the_axis(varied, scale, ticks, tmp_path, drawn):
+    assert figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
+    (axis,) = drawn[0].axes
+    ((line, *_),) = axis.containers
+    assert axis.get_xscale() == scale
+    assert line.get_xdata() == pytest.approx(sorted(json.loads(varied.partition("= ")[2])))
+    low, high = axis.get_xlim()
+    assert [tick for tick in axis.get_xticks() if low <= tick <= high] == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("kept", "shown", "said"),
+    [({0, 1, 2}, {0, 1, 2}, "3 seeds"), ({1, 2}, {1, 2}, "2 seeds"), ({2}, {0, 1, 2}, "1 to 3 seeds")],
+)
+def test_points_of_a_panel_are_of_the_same_seeds(kept, shown, said, tmp_path, drawn):
+    column = cells_of_scala("noise_radius = [0.1, 0.01]", tmp_path, seeds=[0, 1, 2])["sst2"]
+    more, fewer = column
+    scores = {seed: result["score"] for seed, result in column[more].results.items()}
+    assert len(set(scores.values())) == 3
+    some = {seed: result for seed, result in column[fewer].results.items() if seed in kept}
+    cells = {"sst2": column | {fewer: dataclasses.replace(column[fewer], results=some)}}
+    assert figures.draw_sweep(cells, tmp_path / "any.png", "made up")
+    (axis,) = drawn[0].axes
+    assert axis.get_title() == f"sst2 (accuracy), {said}"
+    ((line, *_),) = axis.containers
+    assert line.get_ydata()[1] == pytest.approx(100 * np.mean([scores[seed] for seed in shown]))
 
 
 @pytest.mark.parametrize(("first", "last"), [(7, 80), (13, 50), (200, 70_000)])
