@@ -72,7 +72,7 @@ ascents: $(READY)  ## what the follower's cheaper ascents do to the score, on he
 # The reproduction. Order: tuning, then glue-minilm and studies, then results (runs -> committed results), then tables and claims.
 TASKS ?= sst2 cola mrpc rte stsb
 STUDIES ?= speedup ablation-radius ablation-onset ablation-head ablation-delay ablation-noise ablation-steps ablation-norm ablation-start \
-	ablation-leader ablation-batch ablation-few sensitivity controls
+	ablation-leader ablation-batch ablation-few ablation-rho sensitivity controls
 GLUE_OPTIONS = $(if $(TASKS),--tasks $(TASKS)) $(if $(METHODS),--methods $(METHODS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	$(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN)) \
 	$(if $(WORKERS),--workers $(WORKERS)) --out runs/glue
