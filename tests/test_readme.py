@@ -185,6 +185,8 @@ def test_what_is_said_of_the_large_batch_is_what_was_measured():
     ):
         lost = differences(cells, method)["adamw-32"]["average"]
         assert said.format(*shown(lost, sign="").split(" ", 1)) in text
+        on_cola = found[method]["cola"].interval
+        assert on_cola[0] < 0 < on_cola[1], "three seeds leave it open"
     corrected = corrected_p(cells, "adamw-32")
     stand_out = {pair for pair, p in corrected.items() if p < 0.05 and pair[1] != "average"}
     by_lamb = ("lamb", "scala", "lamb-gaussian")
