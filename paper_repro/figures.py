@@ -133,7 +133,9 @@ def _panel(axis: Axes, column: dict[str, Cell]) -> str:
         return label
     values = list(dict.fromkeys(at for points in lines.values() for at, _ in points))
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    place = _numbers(axis, values) if numeric else _kinds(axis, values)
+    if numeric:
+        values.sort()
+    place = (_numbers if numeric else _kinds)(axis, values)
     for colour, (family, points) in zip(_COLOURS, series.items(), strict=False):
         done = [(at, cell) for at, cell in points if cell.results]
         if not done:
@@ -153,9 +155,8 @@ def _panel(axis: Axes, column: dict[str, Cell]) -> str:
     return label
 
 
-def _numbers(axis: Axes, values: list[Any]) -> Callable[[Any, float], float]:
-    """Sort the values and make them the axis, on a log scale if they span a decade; where the n-th line's point is drawn."""
-    values.sort()
+def _numbers(axis: Axes, values: Sequence[Any]) -> Callable[[Any, float], float]:
+    """Make the sorted values the axis, on a log scale if they span a decade; where the n-th line's point is drawn."""
     low, high = values[0], values[-1]
     if low <= 0 or high < 10 * low:
         axis.set_xticks(values)
