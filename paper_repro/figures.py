@@ -1,4 +1,4 @@
-"""Figures of the reproduction: score against cost, score against a setting."""
+"""Figures of the reproduction: score against cost, score against a setting, differences between methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
-from paper_repro.cells import Cell, Cells, metric_of, of_cell, rows_of
+from paper_repro.cells import Cell, Cells, differences, metric_of, of_cell, rows_of
+from paper_repro.paired import Estimate
 from paper_repro.target import COSTS, score_key
 
 # Okabe and Ito's palette, told apart without red or green, and two of Tol's.
@@ -75,6 +76,47 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str, costs: Map
         f"{title}: mean over seeds, from the least to the greatest; dashed: the baseline's final score", fontsize=11
     )
     _save(figure, path)
+    return True
+
+
+def draw_differences(cells: Cells, references: Sequence[str], path: Path, title: str, description: str = "") -> bool:
+    """Paired differences in points with their 95% intervals: a row a reference, a panel a task and one for the average.
+
+    Every task has its own scale, shared by the references; what was not run has no point. The reference itself is at 0, an open
+    diamond. The description goes into the file, if that is an SVG. Returns whether there was anything.
+    """
+    tables = {reference: differences(cells, reference) for reference in references}
+    there = {(name, panel) for table in tables.values() for name, row in table.items() for panel in row if row[panel]}
+    if not there:
+        return False
+    names = [name for name in rows_of(cells) if name in {name for name, _ in there}]
+    panels = [panel for panel in [*cells, "average"] if panel in {panel for _, panel in there}]
+    size = (1.6 + 2.1 * len(panels), 1.2 + (0.5 + 0.2 * len(names)) * len(tables))
+    figure, grid = plt.subplots(
+        len(tables), len(panels), figsize=size, sharex="col", sharey=True, squeeze=False, layout="constrained"
+    )
+    colours = dict(zip(rows_of(cells), _COLOURS * 9, strict=False))
+    for axes, (reference, table) in zip(grid, tables.items(), strict=True):
+        for axis, panel in zip(axes, panels, strict=True):
+            axis.axvline(0, lw=1, color="0.35", zorder=0)
+            axis.grid(axis="x", alpha=0.25)
+            for y, name in enumerate(names):
+                if name == reference:
+                    axis.plot([0], [y], "D", ms=5, mfc="white", color="0.35")
+                found = table.get(name, {}).get(panel)
+                if found is not None:
+                    mean, low, high = _ends(found)
+                    spread = [[mean - low], [high - mean]]
+                    axis.errorbar([mean], [y], xerr=spread, fmt="o", ms=4, lw=1.5, capsize=2, color=colours[name])
+        axes[0].set_ylabel(f"against {reference}")
+        axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    for axis, panel in zip(grid[0], panels, strict=True):
+        axis.set_title(f"{panel} ({metric_of(cells[panel])})" if panel in cells else "mean over tasks", fontsize=9)
+    grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    figure.align_ylabels(grid[:, 0])
+    figure.suptitle(f"{title}: paired differences", fontsize=11)
+    figure.supxlabel("points, 95% intervals; not corrected for their number", fontsize=9)
+    _save(figure, path, description)
     return True
 
 
@@ -141,14 +183,14 @@ def _panel(axis: Axes, column: dict[str, Cell]) -> str:
         if not done:
             continue
         if family not in lines:
-            mean, low, high = _ends(done[0][1])
+            mean, low, high = _score(done[0][1])
             axis.axhline(mean, color=colour, ls="--", lw=1.2, label=done[0][1].name)
             axis.axhspan(low, high, color=colour, alpha=0.08, lw=0)
             continue
         done.sort(key=lambda pair: values.index(pair[0]))
         order = list(lines).index(family) - (len(lines) - 1) / 2  # so that intervals lie side by side
         x = [place(at, order) for at, _ in done]
-        ends = np.array([_ends(cell) for _, cell in done])
+        ends = np.array([_score(cell) for _, cell in done])
         errors = np.abs(ends[:, 1:].T - ends[:, 0])
         marks = "o-" if numeric else "o"
         axis.errorbar(x, ends[:, 0], errors, fmt=marks, ms=4, lw=1.3, capsize=2, color=colour, label=family)
@@ -177,19 +219,26 @@ def _kinds(axis: Axes, values: Sequence[Any]) -> Callable[[Any, float], float]:
 
 def _columns(axis: Axes, cells: Sequence[Cell]) -> None:
     for x, cell in enumerate(cells):
-        mean, low, high = _ends(cell)
+        mean, low, high = _score(cell)
         axis.errorbar([x], [mean], [[mean - low], [high - mean]], fmt="o", ms=5, capsize=3, color=_COLOURS[0])
     axis.set_xticks(range(len(cells)), [cell.name for cell in cells], rotation=35, ha="right", fontsize=8)
 
 
-def _ends(cell: Cell) -> tuple[float, float, float]:
+def _score(cell: Cell) -> tuple[float, float, float]:
     found = of_cell(cell)
     assert found is not None
+    return _ends(found)
+
+
+def _ends(found: Estimate) -> tuple[float, float, float]:
+    """Mean and interval in points."""
     low, high = found.interval
     return 100 * found.mean, 100 * low, 100 * high
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Any, path: Path, description: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    metadata = {"Date": None, "Description": description} if path.suffix == ".svg" else None
+    with matplotlib.rc_context({"svg.hashsalt": path.stem}):  # the same figure is the same file
+        figure.savefig(path, dpi=130, metadata=metadata)
     plt.close(figure)

@@ -32,7 +32,7 @@ from paper_repro.cells import (
     rows_of,
 )
 from paper_repro.experiment import Run
-from paper_repro.figures import draw_speedup, draw_sweep
+from paper_repro.figures import draw_differences, draw_speedup, draw_sweep
 from paper_repro.paired import Estimate, average, holm
 from paper_repro.target import COSTS, Reached
 from paper_repro.tuning import EXPERIMENTS, TUNING
@@ -181,14 +181,16 @@ def write(experiment: Path, by_task: Mapping[str, Sequence[Run]], results: Path,
     parts = [f"# {stem}", *([f"**{warning}**"] if warning else []), _comment(experiment)]
     tables: dict[str, Table] = {"scores": scores_table(cells)}
     plain = {cell.name for column in cells.values() for cell in column.values() if not cell.settings}
-    for reference in dict.fromkeys([baseline, LARGE_BATCH]):
-        if reference in plain and len(rows_of(cells)) > 1:
-            tables[f"against-{reference}"] = differences_table(cells, reference)
+    references = [one for one in dict.fromkeys([baseline, LARGE_BATCH]) if one in plain and len(rows_of(cells)) > 1]
+    for reference in references:
+        tables[f"against-{reference}"] = differences_table(cells, reference)
     explain = "95% intervals take seeds and examples as random, differences are paired by both"
     parts.append(f"{explain}; p-values are two-sided, Holm over the methods of a column (see `paper_repro/paired.py`).")
     parts += [markdown(table) for table in tables.values()]
     title = f"{stem}{': ' + warning if warning else ''}"
     if _is_comparison(stem):
+        if draw_differences(cells, references, out / f"{stem}-differences.png", title):
+            parts.append(f"![{stem}, differences]({stem}-differences.png)")
         # The runs of main.toml are made in parts, beside other work: their seconds are not those of one quiet machine.
         costs = {key: name for key, name in COSTS.items() if key != "train_seconds" or stem != "main"}
         for name, lower_end, target in (("to-target", False, "its mean"), ("to-target-low", True, "its interval's lower end")):

@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from paper_repro import comparison, onset, tables
 from paper_repro.cells import differences, gather, of_cell, planned
 from paper_repro.claims import CLAIMS, findings, report
 from paper_repro.experiment import load_experiment
+from paper_repro.figures import draw_differences
 from paper_repro.landscape import page as landscape
 from paper_repro.scaling import page as scaling
 from paper_repro.tuning import EXPERIMENTS
@@ -91,6 +93,18 @@ def study(name, page):
     return page(record).partition("\n")[2].strip().replace(f"]({name}-", f"](../paper_repro/results/{name}/{name}-")
 
 
+DIFFERENCES = ROOT / "docs" / "main-differences.svg"
+
+
+def against(reference):
+    return tables.markdown(what_was_run(tables.differences_table(main_cells(), reference)))
+
+
+def numbers_of_the_figure():
+    """What the figure of the main comparison shows; it says so itself, to those who do not look and to its test."""
+    return "\n\n".join(against(reference) for reference in ("adamw-32", "lamb"))
+
+
 MAKERS = {
     "landscape": lambda: study("landscape", landscape.page),
     "onset": lambda: study("onset", onset.page),
@@ -99,8 +113,8 @@ MAKERS = {
     "claims": claims,
     "claims in short": claims_in_short,
     "main scores": lambda: tables.markdown(what_was_run(tables.scores_table(main_cells()))),
-    "main against lamb": lambda: tables.markdown(what_was_run(tables.differences_table(main_cells(), "lamb"))),
-    "main against adamw-32": lambda: tables.markdown(what_was_run(tables.differences_table(main_cells(), "adamw-32"))),
+    "main against lamb": lambda: against("lamb"),
+    "main against adamw-32": lambda: against("adamw-32"),
 }
 
 
@@ -117,6 +131,12 @@ def test_the_tables_that_are_made_are_up_to_date(page):
 
 def test_every_table_that_can_be_made_is_shown():
     assert {name for page in PAGES for _, name, _ in MADE.findall(page.read_text(encoding="utf-8"))} == set(MAKERS)
+
+
+def test_the_figure_of_the_main_comparison_is_up_to_date():
+    said = ElementTree.parse(DIFFERENCES).find(".//{http://purl.org/dc/elements/1.1/}description").text
+    assert said == numbers_of_the_figure(), f"out of date; draw it anew: {Path(sys.executable).name} -m tests.test_readme"
+    assert f"({DIFFERENCES.name})" in section("GLUE: the main comparison", "docs/results.md")
 
 
 def test_the_theory_table_holds_the_committed_numbers():
@@ -674,3 +694,4 @@ if __name__ == "__main__":
         if after != before:
             write_whole(path, after)
             print(f"{path.relative_to(ROOT)}: new tables")
+    draw_differences(main_cells(), ("adamw-32", "lamb"), DIFFERENCES, "main comparison", numbers_of_the_figure())

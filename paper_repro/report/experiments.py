@@ -60,7 +60,7 @@ class Page:
         about: its file's comment.
         tables: what was found.
         left_out: names of columns and rows in which nothing was run.
-        figure: file name of its picture; empty without one.
+        figures: file names of its pictures.
         origin: how many runs, the command, where.
         cells: what is there of it.
     """
@@ -71,7 +71,7 @@ class Page:
     cells: Cells
     tables: list[Shown] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    figure: str = ""
+    figures: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -136,7 +136,7 @@ def _page(experiment: Path, data: Path, out: Path) -> Page:
         if block.startswith("## "):
             title = block.removeprefix("## ")
         elif block.startswith("!["):
-            page.figure = f"{experiment.stem}.png"
+            page.figures.append(block.rpartition("(")[2].rstrip(")"))
         elif page.done:
             head, rows = parsed(block)
             if head[0].startswith("against"):

@@ -140,7 +140,7 @@ def test_page_latex_and_figure(experiment, folder, tmp_path):
 def drawn(monkeypatch):
     """The figures that are drawn, in place of their files."""
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(figures, "_save", lambda figure, path, description="": kept.append(figure))
     yield kept
     for figure in kept:
         figures.plt.close(figure)
@@ -209,6 +209,31 @@ def test_points_of_a_panel_are_of_the_same_seeds(kept, shown, said, tmp_path, dr
     assert line.get_ydata()[1] == pytest.approx(100 * np.mean([scores[seed] for seed in shown]))
 
 
+def test_differences_are_drawn_where_the_table_has_them(experiment, folder, drawn, tmp_path):
+    cells = gather(planned(experiment), folder)
+    assert figures.draw_differences(cells, ["adamw-32", "lamb"], tmp_path / "any.png", "made up")
+    drawn[0].canvas.draw()
+    axes = iter(drawn[0].axes)
+    names = ["adamw-32", "lamb", "scala noise_radius 0.01", "scala noise_radius 0.1"]
+    for reference in ("adamw-32", "lamb"):
+        found = tables.differences(cells, reference)
+        for panel in ("sst2", "rte", "average"):
+            axis = next(axes)
+            assert [label.get_text() for label in axis.get_yticklabels()] in (names, [])
+            known = [(name, e) for name, row in found.items() if (e := row[panel]) is not None]
+            assert len(known) == (3 if panel == "sst2" else 2)
+            for (name, e), (line, _, (bar,)) in zip(known, axis.containers, strict=True):
+                assert (line.get_xdata()[0], names[int(line.get_ydata()[0])]) == (pytest.approx(100 * e.mean), name)
+                assert bar.get_segments()[0][:, 0] == pytest.approx([100 * end for end in e.interval])
+            (open_one,) = [line for line in axis.lines if line.get_marker() == "D"]
+            assert (open_one.get_xdata()[0], names[open_one.get_ydata()[0]]) == (0, reference)
+    nothing = gather(planned(experiment), folder / "nothing")
+    assert not figures.draw_differences(nothing, ["lamb"], tmp_path / "any.png", "made up")
+    alone = {"sst2": cells["sst2"], "rte": nothing["rte"]}
+    assert figures.draw_differences(alone, ["lamb"], tmp_path / "any.png", "made up")
+    assert [axis.get_title() for axis in drawn[1].axes] == ["sst2 (accuracy)"]
+
+
 @pytest.mark.parametrize(("first", "last"), [(7, 80), (13, 50), (200, 70_000)])
 def test_every_axis_of_costs_has_ticks_with_names(first, last, tmp_path, drawn):
     cells = cells_of_scala("noise_radius = 0.1", tmp_path)
@@ -263,6 +288,7 @@ def test_seconds_are_shown_where_runs_are_made_side_by_side(experiment, folder, 
         path = tmp_path / f"{stem}.toml"
         page = tables.write(path, planned(path), folder, tmp_path / "out").read_text()
         assert "speed-up in gradient evaluations" in page
+        assert f"({stem}-differences.png)" in page
         assert ("seconds" in page) == (stem == "speedup")
 
 
