@@ -35,7 +35,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from convergence.record import provenance, write_whole
 from paper_repro.encoders import resolve, weights_hash
 from paper_repro.experiment import Run
-from paper_repro.memory import heaviest_step, largest_that_fits, micro_batches
+from paper_repro.memory import heaviest_step, keep_freed_memory, largest_that_fits, micro_batches
 from paper_repro.rivals import RivalConfig, RivalTrainer
 from paper_repro.tasks import Task, load_task
 from scala.heads import start_regression_head
@@ -89,6 +89,7 @@ def execute(
         ValueError: the result is there but damaged, or the task's data are not as they should be.
     """
     began = time.perf_counter()
+    keep_freed_memory()
     path = result_file(run, folder)
     if path.exists():
         return read_result(path)

@@ -175,11 +175,8 @@ class Terms:
 
 
 def _pool(runs: Sequence[Run], terms: Terms) -> None:
-    # Read when torch and its libraries are imported, so it is set before the processes start. By its own rule glibc gives a
-    # gradient as large as an embedding matrix back to the system, and pages it in again, at every micro-batch.
+    # Read when torch and its libraries are imported, so it is set before the processes start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // terms.workers))
-    os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_worker, args=(runs, terms)) for _ in range(terms.workers)]
     try:

@@ -129,10 +129,8 @@ def make(study: Study, workers: int = 2, progress: Progress = print) -> dict[str
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # Read when torch is imported, so set before the processes start; see `paper_repro.sweep` for glibc's.
+    # Read when torch is imported, so set before the processes start.
     os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // workers))
-    os.environ.setdefault("MALLOC_MMAP_MAX_", "0")
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
 

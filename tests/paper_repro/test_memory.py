@@ -1,4 +1,9 @@
 import dataclasses
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +56,33 @@ def test_other_errors_are_not_hidden():
 
     with pytest.raises(RuntimeError, match="another"):
         largest_that_fits(trial, micro_batches(4, 4))
+
+
+FAULTS = """
+import resource, sys, torch
+from paper_repro.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    gradient = torch.zeros(2**24)
+    del gradient
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
+def test_freed_memory_is_kept_for_the_next_gradient():
+    said = {how: subprocess.check_output([sys.executable, "-c", FAULTS, how], text=True) for how in ("keep", "leave")}
+    pages = 4 * 2**24 // resource.getpagesize()
+    assert int(said["keep"]) < pages / 20
+    assert int(said["leave"]) > pages / 2 or _huge_pages(), "else this test shows nothing"
+
+
+def _huge_pages():
+    """Whether a page of the system's own choice is large: then a gradient has few."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return setting.exists() and "[always]" in setting.read_text()
 
 
 @pytest.fixture(scope="module")
