@@ -89,8 +89,9 @@ def draw_differences(cells: Cells, references: Sequence[str], path: Path, title:
     there = {(name, panel) for table in tables.values() for name, row in table.items() for panel in row if row[panel]}
     if not there:
         return False
-    names = [name for name in rows_of(cells) if name in {name for name, _ in there}]
-    panels = [panel for panel in [*cells, "average"] if panel in {panel for _, panel in there}]
+    in_rows, in_panels = map(set, zip(*there, strict=True))
+    names = [name for name in rows_of(cells) if name in in_rows]
+    panels = [panel for panel in [*cells, "average"] if panel in in_panels]
     size = (1.6 + 2.1 * len(panels), 1.2 + (0.5 + 0.2 * len(names)) * len(tables))
     figure, grid = plt.subplots(
         len(tables), len(panels), figsize=size, sharex="col", sharey=True, squeeze=False, layout="constrained"

@@ -157,6 +157,11 @@ def test_every_link_and_image_resolves(report):
     assert "Not made yet: sharpness, spectra" in text_of(report / "index.html")
 
 
+def test_every_figure_of_an_experiment_is_shown(report):
+    shown = [image["src"] for image in Page(report / "index.html").images if image["src"].startswith("tables/main")]
+    assert shown == ["tables/main-differences.png", "tables/main.png"]
+
+
 def test_claims_are_those_of_make_claims(report, results):
     text = text_of(report / "index.html")
     found = findings(site.CLAIMS, results)
