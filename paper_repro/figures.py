@@ -80,18 +80,21 @@ def draw_speedup(cells: Cells, baseline: str, path: Path, title: str, costs: Map
 
 
 def draw_differences(cells: Cells, references: Sequence[str], path: Path, title: str, description: str = "") -> bool:
-    """Paired differences in points with their 95% intervals: a row a reference, a panel a task and one for the average.
+    """Paired differences in points with their 95% intervals: a row a reference, a panel a task and one for several tasks' mean.
 
-    Every task has its own scale, shared by the references; what was not run has no point. The reference itself is at 0, an open
-    diamond. The description goes into the file, if that is an SVG. Returns whether there was anything.
+    Every task has its own scale, shared by the references; what was not run has no point, and a task has a panel as in
+    `draw_sweep`. The reference itself is at 0, an open diamond. The description goes into the file, if that is an SVG. Returns
+    whether there was anything.
     """
+    shown = [task for task, column in cells.items() if _has_a_panel(column)]
     tables = {reference: differences(cells, reference) for reference in references}
-    there = {(name, panel) for table in tables.values() for name, row in table.items() for panel in row if row[panel]}
+    panels = shown + ["average"] * (len(shown) > 1)
+    there = {(name, panel) for table in tables.values() for name, row in table.items() for panel in panels if row[panel]}
     if not there:
         return False
     in_rows, in_panels = map(set, zip(*there, strict=True))
     names = [name for name in rows_of(cells) if name in in_rows]
-    panels = [panel for panel in [*cells, "average"] if panel in in_panels]
+    panels = [panel for panel in panels if panel in in_panels]
     size = (1.6 + 2.1 * len(panels), 1.2 + (0.5 + 0.2 * len(names)) * len(tables))
     figure, grid = plt.subplots(
         len(tables), len(panels), figsize=size, sharex="col", sharey=True, squeeze=False, layout="constrained"
@@ -128,9 +131,10 @@ def draw_sweep(cells: Cells, path: Path, title: str) -> bool:
     final number only (lamb-512, lamb-1024) are one line over it. If nothing is varied, the methods themselves are the axis.
 
     Points of one panel are to be compared, so they are of the same seeds, those that all of them have; where that would leave
-    fewer than two, each is of all its own. The panel says how many.
+    fewer than two, each is of all its own. The panel says how many. A task with fewer than three points of more planned
+    has no panel.
     """
-    shown = {task: _of_common_seeds(column) for task, column in cells.items() if any(cell.results for cell in column.values())}
+    shown = {task: _of_common_seeds(column) for task, column in cells.items() if _has_a_panel(column)}
     if not shown:
         return False
     figure, grid = plt.subplots(1, len(shown), figsize=(1.2 + 3.6 * len(shown), 3.6), squeeze=False, layout="constrained")
@@ -147,6 +151,11 @@ def draw_sweep(cells: Cells, path: Path, title: str) -> bool:
     figure.suptitle(title, fontsize=11)
     _save(figure, path)
     return True
+
+
+def _has_a_panel(column: dict[str, Cell]) -> bool:
+    """Whether there are three points, or all that are planned: two are what an ablation shares with the main comparison."""
+    return sum(bool(cell.results) for cell in column.values()) >= min(3, len(column))
 
 
 def _of_common_seeds(column: dict[str, Cell]) -> dict[str, Cell]:

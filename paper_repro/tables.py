@@ -50,22 +50,28 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def scores_table(cells: Cells) -> Table:
-    """Mean score over seeds with its interval and the number of seeds; the mean over tasks where all were run.
+    """Mean score over seeds with its interval and the number of seeds; the mean over several tasks where all were run.
 
     MNLI's mismatched split has a column, and no part in the mean.
     """
     columns = by_split(cells)
-    head = ["method", "batch", *(f"{name} ({metric_of(column)})" for name, column in columns.items()), "average"]
+    head = ["method", "batch", *(f"{name} ({metric_of(column)})" for name, column in columns.items()), *_mean_of(cells)]
     rows = []
     for name in rows_of(cells):
         first = next(column[name] for column in cells.values() if name in column)
         line = [name, str(first.batch_size)]
         line += [_score(column[name]) if name in column else NOT_PLANNED for column in columns.values()]
-        found = [of_cell(column[name]) if name in column else None for column in cells.values()]
-        known = [e for e in found if e is not None]
-        line.append(_points(average(known)) if len(known) == len(cells) else "not all run")
+        if _mean_of(cells):
+            found = [of_cell(column[name]) if name in column else None for column in cells.values()]
+            known = [e for e in found if e is not None]
+            line.append(_points(average(known)) if len(known) == len(cells) else "not all run")
         rows.append(line)
     return head, rows
+
+
+def _mean_of(cells: Cells) -> list[str]:
+    """The column of the mean over tasks, where there are several."""
+    return ["average"] if len(cells) > 1 else []
 
 
 def _score(cell: Cell) -> str:
@@ -83,14 +89,14 @@ def differences_table(cells: Cells, reference: str) -> Table:
     tasks, splits = differences(cells, reference), differences(columns, reference)
     found = {name: splits[name] | {"average": tasks[name]["average"]} for name in tasks}
     rows = {name: [name] for name in found}
-    for column in [*columns, "average"]:
+    for column in [*columns, *_mean_of(cells)]:
         known = {name: e for name, row in found.items() if (e := row[column]) is not None}
         corrected = dict(zip(known, holm([e.p for e in known.values()]), strict=True))
         for name, row in found.items():
             e = row[column]
             missing = "not all run" if column == "average" else NOT_RUN if name in columns[column] else NOT_PLANNED
             rows[name].append(missing if e is None else f"{_points(e, sign=True)} p={corrected[name]:.2g}")
-    return [f"against {reference}", *columns, "average"], list(rows.values())
+    return [f"against {reference}", *columns, *_mean_of(cells)], list(rows.values())
 
 
 def speedup_table(cells: Cells, baseline: str, lower_end: bool, costs: Mapping[str, str] = COSTS) -> Table:
@@ -188,9 +194,9 @@ def write(experiment: Path, by_task: Mapping[str, Sequence[Run]], results: Path,
     parts.append(f"{explain}; p-values are two-sided, Holm over the methods of a column (see `paper_repro/paired.py`).")
     parts += [markdown(table) for table in tables.values()]
     title = f"{stem}{': ' + warning if warning else ''}"
+    if draw_differences(cells, references, out / f"{stem}-differences.png", title):
+        parts.append(f"![{stem}, differences]({stem}-differences.png)")
     if _is_comparison(stem):
-        if draw_differences(cells, references, out / f"{stem}-differences.png", title):
-            parts.append(f"![{stem}, differences]({stem}-differences.png)")
         # The runs of main.toml are made in parts, beside other work: their seconds are not those of one quiet machine.
         costs = {key: name for key, name in COSTS.items() if key != "train_seconds" or stem != "main"}
         for name, lower_end, target in (("to-target", False, "its mean"), ("to-target-low", True, "its interval's lower end")):

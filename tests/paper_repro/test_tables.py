@@ -130,7 +130,9 @@ def test_page_latex_and_figure(experiment, folder, tmp_path):
     assert "A made-up experiment." in page
     assert "--tasks sst2 rte --seeds 0 1 2" in page
     assert "commit: abc; hardware: cpu" in page
-    assert (tmp_path / "out/ablation-any.png").read_bytes().startswith(b"\x89PNG")
+    for figure in ("ablation-any.png", "ablation-any-differences.png"):
+        assert (tmp_path / "out" / figure).read_bytes().startswith(b"\x89PNG")
+        assert f"({figure})" in page
     latex = (tmp_path / "out/ablation-any-scores.tex").read_text()
     assert latex.count(r"\\") == 5  # the head and four rows
     assert r"noise\_radius" in latex
@@ -209,6 +211,18 @@ def test_points_of_a_panel_are_of_the_same_seeds(kept, shown, said, tmp_path, dr
     assert line.get_ydata()[1] == pytest.approx(100 * np.mean([scores[seed] for seed in shown]))
 
 
+@pytest.mark.parametrize(("radii", "has_a_panel"), [(1, False), (2, False), (3, True), (4, True)])
+def test_a_task_with_fewer_than_three_of_more_points_has_no_panel(radii, has_a_panel, tmp_path, drawn):
+    column = cells_of_scala("noise_radius = [0.01, 0.02, 0.03, 0.04]", tmp_path)["sst2"]
+    some = {name: cell if n < radii else dataclasses.replace(cell, results={}) for n, (name, cell) in enumerate(column.items())}
+    assert figures.draw_sweep({"sst2": some, "rte": column}, tmp_path / "any.png", "made up")
+    assert len(drawn[0].axes) == 1 + has_a_panel
+    assert figures.draw_sweep({"sst2": some}, tmp_path / "any.png", "made up") == has_a_panel
+    assert figures.draw_differences({"sst2": some}, [next(iter(column))], tmp_path / "any.png", "made up") == has_a_panel
+    two = dict(list(column.items())[:2])
+    assert figures.draw_sweep({"sst2": two}, tmp_path / "any.png", "made up"), "all that is planned"
+
+
 def test_differences_are_drawn_where_the_table_has_them(experiment, folder, drawn, tmp_path):
     cells = gather(planned(experiment), folder)
     assert figures.draw_differences(cells, ["adamw-32", "lamb"], tmp_path / "any.png", "made up")
@@ -230,8 +244,9 @@ def test_differences_are_drawn_where_the_table_has_them(experiment, folder, draw
     nothing = gather(planned(experiment), folder / "nothing")
     assert not figures.draw_differences(nothing, ["lamb"], tmp_path / "any.png", "made up")
     alone = {"sst2": cells["sst2"], "rte": nothing["rte"]}
-    assert figures.draw_differences(alone, ["lamb"], tmp_path / "any.png", "made up")
-    assert [axis.get_title() for axis in drawn[1].axes] == ["sst2 (accuracy)"]
+    for one in (alone, {"sst2": cells["sst2"]}):
+        assert figures.draw_differences(one, ["lamb"], tmp_path / "any.png", "made up")
+        assert [axis.get_title() for axis in drawn[-1].axes] == ["sst2 (accuracy)"]
 
 
 @pytest.mark.parametrize(("first", "last"), [(7, 80), (13, 50), (200, 70_000)])
@@ -254,20 +269,15 @@ def test_every_axis_of_costs_has_ticks_with_names(first, last, tmp_path, drawn):
 
 
 def test_a_further_split_has_a_column_and_no_part_in_the_average(experiment, folder):
-    cells = gather({"sst2": planned(experiment)["sst2"]}, folder)
-    before = rows(tables.scores_table(cells))
-    for column in cells.values():
-        for cell in column.values():
-            for result in cell.results.values():
-                labels = result["labels"]
-                predictions = labels if cell.method == "lamb" else [1 - label for label in labels]
-                result["further"] = {
-                    "validation_mismatched": {
-                        "score": float(predictions == labels),
-                        "predictions": predictions,
-                        "labels": labels,
-                    }
-                }
+    cells = gather(planned(experiment), folder)
+    before, apart = rows(tables.scores_table(cells)), rows(tables.differences_table(cells, "adamw-32"))
+    for cell in cells["sst2"].values():
+        for result in cell.results.values():
+            labels = result["labels"]
+            predictions = labels if cell.method == "lamb" else [1 - label for label in labels]
+            result["further"] = {
+                "validation_mismatched": {"score": float(predictions == labels), "predictions": predictions, "labels": labels}
+            }
     after = rows(tables.scores_table(cells))
     assert {name: row.pop("sst2 mismatched (accuracy)") for name, row in after.items()} == {
         "adamw-32": "0.0 [0.0, 0.0] n=3",
@@ -277,8 +287,18 @@ def test_a_further_split_has_a_column_and_no_part_in_the_average(experiment, fol
     }
     assert after == before
     differences = rows(tables.differences_table(cells, "adamw-32"))
-    assert differences["lamb"]["sst2 mismatched"].startswith("+100.0")
-    assert differences["lamb"]["average"].split(" p=")[0] == differences["lamb"]["sst2"].split(" p=")[0]
+    assert differences["lamb"].pop("sst2 mismatched").startswith("+100.0")
+    assert differences["lamb"] == apart["lamb"]
+    assert set(apart["lamb"]) == {"sst2", "rte", "average"}
+    assert apart["lamb"]["average"] not in ("not all run", apart["lamb"]["sst2"], apart["lamb"]["rte"])
+
+
+def test_one_task_has_no_mean_over_tasks(experiment, folder):
+    cells = gather({"sst2": planned(experiment)["sst2"]}, folder)
+    scores, against = tables.scores_table(cells), tables.differences_table(cells, "lamb")
+    assert (scores[0], against[0]) == (["method", "batch", "sst2 (accuracy)"], ["against lamb", "sst2"])
+    for head, lines in (scores, against):
+        assert {len(line) for line in lines} == {len(head)}
 
 
 def test_seconds_are_shown_where_runs_are_made_side_by_side(experiment, folder, tmp_path):
