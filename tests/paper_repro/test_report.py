@@ -162,6 +162,23 @@ def test_every_figure_of_an_experiment_is_shown(report):
     assert shown == ["tables/main-differences.png", "tables/main.png"]
 
 
+@pytest.mark.parametrize(("columns", "below"), [(3, False), (4, True)])
+def test_intervals_stand_below_their_numbers_where_there_are_many_columns(columns, below):
+    number = experiments.Number("+1.2 [+0.3, +2.1] p=0.04", "data.html#there")
+    line = [experiments.Number("lamb"), *[number] * (columns - 1), experiments.Number("not run")]
+    table = experiments.Shown("Any", ["method", *"abcd"[:columns]], [line, [line[0], *[number] * columns]])
+    shown = site._environment().get_template("parts.html.j2").module.shown(table)
+    assert shown.count("<td") == 2 * columns * (1 if below else 2)
+    assert shown.count('colspan="2"') == (0 if below else columns)
+    value = '<td class="n"><a href="data.html#there">+1.2</a>'
+    interval = "<span>[+0.3, +2.1]</span><span>p=0.04</span>" if below else "[+0.3, +2.1] p=0.04"
+    cell = (
+        f'{value}<span class="spread">{interval}</span></td>' if below else f'{value}</td><td class="spread"> {interval}</td>'
+    )
+    assert shown.count(cell) == 2 * columns - 1
+    assert shown.count('<td class="n">not run</td>') == 1
+
+
 def test_claims_are_those_of_make_claims(report, results):
     text = text_of(report / "index.html")
     found = findings(site.CLAIMS, results)
