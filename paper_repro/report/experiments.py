@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from matplotlib.image import imread
+
 from paper_repro.cells import Cell, Cells, gather, planned
 from paper_repro.experiment import Run
 from paper_repro.store import result_path
@@ -60,7 +62,7 @@ class Page:
         about: its file's comment.
         tables: what was found.
         left_out: names of columns and rows in which nothing was run.
-        figures: file names of its pictures.
+        figures: file names of its pictures, with their widths in pixels.
         origin: how many runs, the command, where.
         cells: what is there of it.
     """
@@ -71,7 +73,7 @@ class Page:
     cells: Cells
     tables: list[Shown] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-    figures: list[str] = field(default_factory=list)
+    figures: dict[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -136,7 +138,8 @@ def _page(experiment: Path, data: Path, out: Path) -> Page:
         if block.startswith("## "):
             title = block.removeprefix("## ")
         elif block.startswith("!["):
-            page.figures.append(block.rpartition("(")[2].rstrip(")"))
+            name = block.rpartition("(")[2].rstrip(")")
+            page.figures[name] = imread(out / name).shape[1]
         elif page.done:
             head, rows = parsed(block)
             if head[0].startswith("against"):

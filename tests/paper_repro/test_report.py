@@ -160,6 +160,9 @@ def test_every_link_and_image_resolves(report):
 def test_every_figure_of_an_experiment_is_shown(report):
     shown = [image["src"] for image in Page(report / "index.html").images if image["src"].startswith("tables/main")]
     assert shown == ["tables/main-differences.png", "tables/main.png"]
+    text = (report / "index.html").read_text(encoding="utf-8")
+    full = [f'<figure class="full"><img src="{name}"' in text for name in shown]
+    assert full == [False, True], "one panel keeps its size, two of costs take the width"
 
 
 @pytest.mark.parametrize(("columns", "below"), [(3, False), (4, True)])
