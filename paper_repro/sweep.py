@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
     parser.add_argument("--methods", nargs="+", help="default: all of the file's")
     parser.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
-    parser.add_argument("--model")
+    parser.add_argument(
+        "--model", help="in place of the file's: minilm-l6, bert-tiny, mpnet-base, a local folder, or a hub name"
+    )
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--budget-min", type=float, default=math.inf, help="stop after so many minutes")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine, each with its share of the threads")

