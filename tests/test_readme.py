@@ -202,18 +202,20 @@ def test_what_is_said_of_the_large_batch_is_what_was_measured():
     for method, said in (
         ("lamb", "LAMB ends {} points behind the baseline {},"),
         ("scala", "ScaLA {} {},"),
+        ("freelb", "FreeLB {} {},"),
+        ("sam", "SAM {} {},"),
         ("lamb-gaussian", "LAMB with random noise {} {},"),
         ("adamw-large", "AdamW at 512 {} {}."),
     ):
         lost = dataclasses.replace(found[method]["average"], mean=-found[method]["average"].mean)
         assert said.format(*shown(lost, sign="").split(" ", 1)) in text
         on_cola = found[method]["cola"].interval
-        assert on_cola[0] < 0 < on_cola[1], "three seeds leave it open"
+        assert on_cola[0] < 0 < on_cola[1] or method == "freelb", "three seeds leave it open"
     corrected = corrected_p(cells, "adamw-32")
     stand_out = {pair for pair, p in corrected.items() if p < 0.05 and pair[1] != "average"}
-    by_lamb = ("lamb", "scala", "lamb-gaussian")
-    on_stsb = {(method, "stsb") for method in ("adamw-large", "freelb", "sam")}
-    assert stand_out == {(method, task) for method in by_lamb for task in ("stsb", "mrpc")} | on_stsb
+    assert corrected["freelb", "cola"] > 0.1, "left open as well, among six"
+    all_of_them = ("lamb", "scala", "lamb-gaussian", "freelb", "sam")
+    assert stand_out == {(method, task) for method in all_of_them for task in ("stsb", "mrpc")} | {("adamw-large", "stsb")}
     assert all(found[method][task].mean < 0 for method, task in stand_out)
     assert all(p == 1 for (_, task), p in corrected.items() if task == "sst2"), "no damage"
     steps = {
@@ -229,7 +231,7 @@ def test_what_is_said_of_cola_is_what_was_measured():
     against_lamb = differences(cells, "lamb")
     text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
     for method, said in (
-        ("scala", "On CoLA it has {},"),
+        ("scala", "On CoLA ScaLA has {},"),
         ("lamb-gaussian", "random noise {},"),
         ("freelb", "from the start on {}."),
     ):
@@ -255,12 +257,16 @@ def test_what_is_said_of_the_pairs_is_what_was_measured():
         ("stsb", "scala", "lamb", "On STS-B ScaLA comes {} points before LAMB,"),
         ("stsb", "sam", "lamb", "before LAMB, SAM {}, FreeLB"),
         ("stsb", "freelb", "lamb", "FreeLB {}: a tenth of what the batch costs there"),
-        ("mrpc", "scala", "lamb", "On MRPC ScaLA has {}: no gain there"),
-        ("mrpc", "adamw-large", "lamb", "AdamW at 512 comes {} points before it on MRPC (p = 0.062 after Holm)"),
+        ("mrpc", "scala", "lamb", "On MRPC ScaLA has {}, FreeLB"),
+        ("mrpc", "freelb", "lamb", "FreeLB {}, SAM"),
+        ("mrpc", "sam", "lamb", "SAM {}: no gain there"),
+        ("mrpc", "adamw-large", "lamb", "AdamW at 512 comes {} points before it on MRPC (p = 0.095 after Holm)"),
         ("stsb", "adamw-large", "lamb", "and {} on STS-B (ScaLA"),
         ("stsb", "scala", "adamw-large", "ScaLA against that AdamW has {});"),
         ("average", "scala", "lamb", "over all five tasks ScaLA has {} points against LAMB"),
         ("average", "scala", "adamw-large", "against LAMB, {} against AdamW at 512,"),
+        ("average", "freelb", "lamb", "FreeLB, with twice LAMB's gradients, has {} points against LAMB"),
+        ("average", "sam", "lamb", "SAM, with as many, {}."),
         ("average", "scala", "lamb-gaussian", "and {} against random noise of the same radius from the same step on"),
         ("average", "scala", "lamb-gaussian", "against LAMB, {} against LAMB with random noise of the same radius"),
         ("stsb", "scala", "lamb-gaussian", "Against random noise, ScaLA's {} there cannot"),
@@ -274,13 +280,18 @@ def test_what_is_said_of_the_pairs_is_what_was_measured():
         assert said.format(shown(found)) in text
     five = {"lamb", "scala", "lamb-gaussian", "adamw-large", "adamw-32"}
     seven = five | {"freelb", "sam"}
-    for task, run in (("mrpc", five), ("rte", seven), ("stsb", seven)):
-        assert {m for m, cell in cells[task].items() if len(cell.results) == 3} == run
-        assert {m for m, cell in cells[task].items() if cell.results} == run, "three to five are to come"
-    assert "six on STS-B and RTE, four on MRPC" in text
+    for task in ("cola", "mrpc", "rte", "stsb"):
+        assert {m for m, cell in cells[task].items() if len(cell.results) == 3} == seven
+        assert {m for m, cell in cells[task].items() if cell.results} == seven, "three more are to come"
+    assert {len(cell.results) for cell in cells["sst2"].values()} == {5}
+    assert "nine on SST-2, six on the other tasks; with three seeds and three more methods to come" in text
+    assert len(cells["sst2"]) == 10
+    for column in cells.values():
+        spent = {m: {r["cost"]["gradient_evaluations"] for r in cell.results.values()} for m, cell in column.items()}
+        assert spent["freelb"] == spent["sam"] == {2 * count for count in spent["lamb"]}, "twice LAMB's gradients"
     stand_out = {(method, "stsb") for method in ("adamw-32", "adamw-large")}
     p = corrected_p(cells, "lamb")
-    assert p["adamw-large", "mrpc"] == 0.062
+    assert p["adamw-large", "mrpc"] == 0.095
     assert {pair for pair, value in p.items() if value < 0.05 and pair[1] != "average"} == stand_out, "nothing of noise or SAM"
     assert f"(p = {p['scala', 'stsb']} and {p['sam', 'stsb']} after Holm; with four it was" in text
     of_four = {"stsb": {m: cell for m, cell in cells["stsb"].items() if m in five}}
