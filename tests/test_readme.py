@@ -412,9 +412,13 @@ def test_what_is_said_of_the_onset_is_what_was_measured():
     assert f"of {len(shares)} such intervals" in on_one_line(text_of("docs/results.md"))
     embedded = [point for point in record["points"] if point["task"] == "acceptability" and point["outcomes"]]
     found = [{run["radius"]: onset.worse(run) for run in point["outcomes"]} for point in embedded]
-    assert found == [{0.003: False, 0.01: True, 0.03: True, 0.1: True}] * 2, "right, wrong, named as the limit, right"
+    assert found == [{0.003: False, 0.01: True, 0.03: True, 0.1: True}] * 3, "right, wrong, named as the limit, right"
     losses = [-100 * run["against"][0] for point in embedded for run in point["outcomes"] if run["radius"] == 0.01]
-    assert [round(loss) for loss in losses] == [5, 2]
+    assert [round(loss) for loss in losses] == [5, 2, 2]
+    of_the_third = dict(zip(embedded[2]["radii"], onset.taken(embedded[2]), strict=True))
+    assert embedded[2]["seed"] == 2
+    assert of_the_third[0.003] < 0.1, "and not worse"
+    assert of_the_third[0.01] > 0.25, "and worse"
     assert all(0.03 <= float(f"{limit:.2f}") <= 0.04 for limit in limits["acceptability", 0.5])
     assert of_less["one_class"] == 0
     assert {f"{limit:.2f}" for limit in limits["sst2", 0.5]} == {"0.07"}
