@@ -354,6 +354,61 @@ def test_what_is_said_of_a_higher_rate_is_what_was_measured():
     assert run == {tuned, twice, adamw, "adamw-large learning_rate 0.0002", "scala learning_rate 0.0005"}
 
 
+def test_what_is_said_of_the_controls_is_what_was_measured():
+    text = on_one_line(section("Controls", "docs/results.md"))
+    cells = gather({"sst2": planned(EXPERIMENTS / "controls.toml")["sst2"]}, tables.RESULTS)
+    assert {len(cell.results) for name, cell in cells["sst2"].items() if name not in ("lamb", "scala", "adamw-32")} == {3}
+    against_lamb, against_small = differences(cells, "lamb"), differences(cells, "adamw-32")
+    for found, said in (
+        (against_lamb["lamb-dropout"], "dropout {},"),
+        (against_lamb["lamb-label-smoothing"], "label smoothing {},"),
+        (against_lamb["lamb-weight-decay"], "weight decay {},"),
+        (against_lamb["gaussian-radius"], "Gaussian noise at a radius of its own {},"),
+        (against_lamb["scala-radius"], "ScaLA at a radius of its own {};"),
+        (against_lamb["lamb-more-epochs"], "which costs a third more gradients than ScaLA, {}."),
+        (against_small["adamw-32-noise"], "At batch 32 the noise brings AdamW {}."),
+    ):
+        assert said.format(shown(found["sst2"])) in text
+        assert found["sst2"].interval[0] < 0 < found["sst2"].interval[1], "within noise"
+    twice, scala = (
+        {r["cost"]["gradient_evaluations"] for r in cells["sst2"][method].results.values()}
+        for method in ("lamb-more-epochs", "scala")
+    )
+    assert f"{max(twice) / max(scala):.2f}" == "1.33"
+
+
+def test_what_is_said_of_the_tuning_of_the_controls_is_what_was_measured():
+    text = on_one_line(section("Controls", "docs/results.md"))
+    tuned, controls = (
+        json.loads((RESULTS / f"tuning/bert-tiny-sst2{more}.json").read_text(encoding="utf-8")) for more in ("", "-controls")
+    )
+    assert tuned["source"] == controls["source"]
+    assert tuned["held_out"] == controls["held_out"] == 0.1
+    assert {grid["finished"] for grid in controls["methods"].values()} == {4}
+    rate = {"learning_rate": tuned["methods"]["lamb"]["best"]["learning_rate"]}
+    assert {grid["best"]["learning_rate"] for grid in controls["methods"].values()} == set(rate.values())
+    at = {line["settings"]["noise_radius"]: line["score"] for line in controls["lines"] if line["method"] == "scala-radius"}
+    at[0.03] = tuned["methods"]["scala"]["score"]
+    radii, scores = zip(*sorted(at.items()), strict=True)
+    assert radii == (0.003, 0.01, 0.02, 0.03, 0.06)
+    assert sorted(scores, reverse=True) == list(scores), "less, the more noise"
+    *first, last = (f"{score:.4f}"[1:] for score in scores)
+    assert (
+        f"LAMB scores {tuned['methods']['lamb']['score']:.4f}".replace(" 0.", " .")
+        + f" and ScaLA {', '.join(first)} and {last}"
+        in text
+    )
+    for method, key, said in (
+        ("gaussian-radius", "noise_radius", "the least of four radii is the best ({} at {})"),
+        ("lamb-dropout", "dropout", "half of what the encoder came with ({} at {})"),
+    ):
+        best = controls["methods"][method]
+        assert said.format(f"{best['score']:.4f}"[1:], best["best"][key]) in text
+    assert controls["methods"]["gaussian-radius"]["at_edge"] == ["noise_radius"]
+    assert "On the 6,735 sentences" in text
+    assert round(67349 * tuned["held_out"]) == 6735
+
+
 def test_what_is_said_of_the_landscape_is_what_was_measured():
     record = json.loads((RESULTS / "landscape/landscape.json").read_text(encoding="utf-8"))
     rows = {row["measure"]: row for row in record["separation"]}
