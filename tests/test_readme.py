@@ -107,7 +107,31 @@ def numbers_of_the_figure():
     return "\n\n".join(against(reference) for reference in ("adamw-32", "lamb"))
 
 
+def by_rate():
+    """SST-2's scores at multiples of the tuned rates, (method, multiple) -> cell."""
+    column = gather({"sst2": planned(EXPERIMENTS / "sensitivity.toml")["sst2"]}, tables.RESULTS)["sst2"]
+    found = {}
+    for method in ("adamw-large", "lamb", "scala"):
+        cells = sorted((c for c in column.values() if c.method == method), key=lambda cell: cell.settings["learning_rate"])
+        tuned = cells[2].settings["learning_rate"]
+        found |= {(method, float(f"{cell.settings['learning_rate'] / tuned:.3g}")): cell for cell in cells}
+    return found
+
+
+def sensitivity():
+    cells = by_rate()
+    multiples = sorted({multiple for _, multiple in cells})
+    rows = [
+        [method, *(shown(of_cell(cells[method, multiple]), sign="") for multiple in multiples)]
+        for method in ("adamw-large", "lamb", "scala")
+    ]
+    paired = [shown(of_cell(cells["scala", multiple], cells["lamb", multiple])) for multiple in multiples]
+    head = ["times the tuned rate", *(f"{multiple:g}" for multiple in multiples)]
+    return tables.markdown((head, [*rows, ["scala against lamb", *paired]]))
+
+
 MAKERS = {
+    "sensitivity": sensitivity,
     "landscape": lambda: study("landscape", landscape.page),
     "onset": lambda: study("onset", onset.page),
     "scaling": lambda: study("scaling", scaling.page),
@@ -352,6 +376,42 @@ def test_what_is_said_of_a_higher_rate_is_what_was_measured():
     assert set(adamw_twice) == {0}
     run = {name for name, cell in cells["mrpc"].items() if cell.results}
     assert run == {tuned, twice, adamw, "adamw-large learning_rate 0.0002", "scala learning_rate 0.0005"}
+
+
+def test_what_is_said_of_the_learning_rate_is_what_was_measured():
+    text = on_one_line(section("Ablations", "docs/results.md"))
+    cells = by_rate()
+    assert {multiple for _, multiple in cells} == {0.25, 0.5, 1, 2, 4}
+    assert all(len(cell.results) == (5 if multiple == 1 else 3) for (_, multiple), cell in cells.items())
+    lost = {pair: 100 * of_cell(cells[pair[0], 1]).mean - 100 * of_cell(cell).mean for pair, cell in cells.items()}
+    assert all(abs(points) < 2 for (_, multiple), points in lost.items() if multiple <= 2), "broad"
+    falls = [points for (_, multiple), points in lost.items() if multiple == 4]
+    assert f"fall, by {min(falls):.0f} to {max(falls):.0f} points" in text
+    failed = {
+        method: sum(r["score"] < 0.6 for r in cells[method, 4].results.values()) for method in ("adamw-large", "lamb", "scala")
+    }
+    assert failed == {"adamw-large": 2, "lamb": 1, "scala": 1}
+    paired = [of_cell(cells["scala", m], cells["lamb", m]).interval for m in (0.25, 0.5, 1, 2, 4)]
+    assert all(low < 0 < high for low, high in paired), "at no rate"
+
+
+def test_what_is_said_in_short_is_what_was_measured():
+    text = on_one_line(section("In short", "docs/results.md"))
+    corrected = corrected_p(main_cells(), "lamb")
+    assert all(p > 0.05 for (m, _), p in corrected.items() if m not in ("adamw-32", "adamw-large")), "on no task"
+    assert "points on STS-B and MRPC" in text
+    behind = {task for (m, task), p in corrected_p(main_cells(), "adamw-32").items() if m == "lamb" and p < 0.05}
+    assert behind == {"stsb", "mrpc", "average"}
+    radii = [
+        json.loads((RESULTS / f"tuning/{name}.json").read_text(encoding="utf-8"))["methods"][method]["best"]["noise_radius"]
+        for name, method in (
+            ("minilm-l6-cola-minilm", "scala"),
+            ("minilm-l6-acceptability-demo", "scala"),
+            ("bert-tiny-sst2-controls", "scala-radius"),
+        )
+    ]
+    assert radii == [0.003] * 3
+    assert "Tuning took 0.003 each of the three times" in text
 
 
 def test_what_is_said_of_the_controls_is_what_was_measured():
