@@ -369,13 +369,21 @@ def test_what_is_said_of_a_higher_rate_is_what_was_measured():
     assert f"against its own rate and {shown(level)} against AdamW at 512" in text
     assert gain.interval[0] > 0, "the rate kept it behind"
     assert level.interval[0] < 0 < level.interval[1], "level"
+    noisy = "scala learning_rate 0.001"
+    assert len(cells["mrpc"][noisy].results) == 3
+    of_rate, of_noise = (differences(cells, against)[noisy]["mrpc"] for against in ("scala learning_rate 0.0005", twice))
+    score = shown(of_cell(cells["mrpc"][noisy]), sign="")
+    assert (
+        f"ScaLA has {score} there, {shown(of_rate)} against its own rate and {shown(of_noise)} against LAMB at the same" in text
+    )
+    assert of_noise.interval[0] < 0 < of_noise.interval[1], "gains nothing"
     adamw_twice = cells["mrpc"]["adamw-large learning_rate 0.0002"].results
     one, other = (100 * results[0]["score"] for results in (adamw_twice, cells["mrpc"][adamw].results))
     assert f"AdamW at twice its rate has {one:.1f} for {other:.1f}, in the one seed that was run: no sign of a gain" in text
     assert one < other
     assert set(adamw_twice) == {0}
     run = {name for name, cell in cells["mrpc"].items() if cell.results}
-    assert run == {tuned, twice, adamw, "adamw-large learning_rate 0.0002", "scala learning_rate 0.0005"}
+    assert run == {tuned, twice, adamw, "adamw-large learning_rate 0.0002", "scala learning_rate 0.0005", noisy}
 
 
 def test_what_is_said_of_the_learning_rate_is_what_was_measured():
