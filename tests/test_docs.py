@@ -316,7 +316,7 @@ def test_paths_and_targets_named_in_the_text_exist(page):
             if re.match(r"(scala|toy_problems|convergence|paper_repro|tests|docs)/", word) and not re.search(r"[<{]", word):
                 assert list(ROOT.glob(word.rstrip("/"))), f"{word} of `{text}`"
     known = {target for line in re.findall(r"^([a-z][a-z -]*):", MAKEFILE, flags=re.MULTILINE) for target in line.split()}
-    named = {word for text in code if re.match(r"make [a-z]", text) for word in text.split()[1:] if "=" not in word}
+    named = {word for text in code if re.match(r"make [a-z]", text) for word in shlex.split(text)[1:] if "=" not in word}
     assert named <= known, f"no targets of the Makefile: {named - known}"
 
 
