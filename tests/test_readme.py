@@ -453,8 +453,8 @@ def test_what_is_said_of_the_tuning_of_the_controls_is_what_was_measured():
     assert tuned["source"] == controls["source"]
     assert tuned["held_out"] == controls["held_out"] == 0.1
     assert {grid["finished"] for grid in controls["methods"].values()} == {4}
-    rate = {"learning_rate": tuned["methods"]["lamb"]["best"]["learning_rate"]}
-    assert {grid["best"]["learning_rate"] for grid in controls["methods"].values()} == set(rate.values())
+    rate = tuned["methods"]["lamb"]["best"]["learning_rate"]
+    assert {grid["best"]["learning_rate"] for grid in controls["methods"].values()} == {rate}
     at = {line["settings"]["noise_radius"]: line["score"] for line in controls["lines"] if line["method"] == "scala-radius"}
     at[0.03] = tuned["methods"]["scala"]["score"]
     radii, scores = zip(*sorted(at.items()), strict=True)
@@ -469,11 +469,14 @@ def test_what_is_said_of_the_tuning_of_the_controls_is_what_was_measured():
     for method, key, said in (
         ("gaussian-radius", "noise_radius", "the least of four radii is the best ({} at {})"),
         ("lamb-dropout", "dropout", "half of what the encoder came with ({} at {})"),
+        ("lamb-label-smoothing", "label_smoothing_factor", "label smoothing ({} at {})"),
+        ("lamb-weight-decay", "weight_decay", "weight decay ({} at {})"),
     ):
         best = controls["methods"][method]
+        assert best["score"] > tuned["methods"]["lamb"]["score"]
         assert said.format(f"{best['score']:.4f}"[1:], best["best"][key]) in text
     assert controls["methods"]["gaussian-radius"]["at_edge"] == ["noise_radius"]
-    assert "On the 6,735 sentences" in text
+    assert "On the 6,735 sentences that were held out" in text
     assert round(67349 * tuned["held_out"]) == 6735
 
 
