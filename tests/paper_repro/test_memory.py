@@ -58,13 +58,14 @@ def test_other_errors_are_not_hidden():
         largest_that_fits(trial, micro_batches(4, 4))
 
 
-FAULTS = """
+GRADIENTS = 20
+FAULTS = f"""
 import resource, sys, torch
 from paper_repro.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(3):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range({GRADIENTS}):
     gradient = torch.zeros(2**24)
     del gradient
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -73,10 +74,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
 def test_freed_memory_is_kept_for_the_next_gradient():
-    said = {how: subprocess.check_output([sys.executable, "-c", FAULTS, how], text=True) for how in ("keep", "leave")}
-    pages = 4 * 2**24 // resource.getpagesize()
-    assert int(said["keep"]) < pages / 20
-    assert int(said["leave"]) > pages / 2 or _huge_pages(), "else this test shows nothing"
+    """Nearly every gradient: where a small object came to lie just behind one, glibc takes new memory for the next."""
+    said = {how: int(subprocess.check_output([sys.executable, "-c", FAULTS, how], text=True)) for how in ("keep", "leave")}
+    pages = GRADIENTS * 4 * 2**24 // resource.getpagesize()
+    assert said["keep"] < pages / 4
+    assert said["leave"] > pages / 2 or _huge_pages(), "else this test shows nothing"
 
 
 def _huge_pages():
