@@ -401,6 +401,8 @@ def test_what_is_said_of_the_learning_rate_is_what_was_measured():
     assert failed == {"adamw-large": 2, "lamb": 1, "scala": 1}
     paired = [of_cell(cells["scala", m], cells["lamb", m]).interval for m in (0.25, 0.5, 1, 2, 4)]
     assert all(low < 0 < high for low, high in paired), "at no rate"
+    row = "ScaLA cannot be told from LAMB at any rate from a quarter to four times the tuned one,"
+    assert row in on_one_line((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def test_what_is_said_in_short_is_what_was_measured():
@@ -420,6 +422,12 @@ def test_what_is_said_in_short_is_what_was_measured():
     ]
     assert radii == [0.003] * 3
     assert "Tuning took 0.003 each of the three times" in text
+    direction = differences(main_cells(), "lamb-gaussian")["scala"]
+    assert all(difference.interval[0] < 0 < difference.interval[1] for difference in direction.values())
+    assert "its direction makes no difference that shows" in text
+    more = differences(main_cells(), "lamb")
+    assert all(more[method]["average"].interval[0] < 0 < more[method]["average"].interval[1] for method in ("freelb", "sam"))
+    assert "FreeLB and SAM, with more gradients, do no better" in text
 
 
 def test_what_is_said_of_the_controls_is_what_was_measured():
@@ -438,6 +446,8 @@ def test_what_is_said_of_the_controls_is_what_was_measured():
     ):
         assert said.format(shown(found["sst2"])) in text
         assert found["sst2"].interval[0] < 0 < found["sst2"].interval[1], "within noise"
+    row = "ScaLA cannot be told from LAMB at any rate from a quarter to four times the tuned one, nor can tuned dropout,"
+    assert f"{row} label smoothing, weight decay" in on_one_line((ROOT / "README.md").read_text(encoding="utf-8"))
     twice, scala = (
         {r["cost"]["gradient_evaluations"] for r in cells["sst2"][method].results.values()}
         for method in ("lamb-more-epochs", "scala")
