@@ -52,6 +52,11 @@ class Shown:
         """The columns that hold intervals."""
         return [i for i in range(1, len(self.head)) if any(" [" in row[i].text for row in self.rows)]
 
+    @property
+    def below(self) -> bool:
+        """Whether intervals stand below their numbers: beside them the table would be too wide for its page."""
+        return len(self.head) + len(self.spreads) > 8
+
 
 @dataclass
 class Page:
@@ -170,4 +175,4 @@ def _href(page: Page, head: Sequence[str], row: Sequence[str], column: int) -> s
 
 def minus(text: str) -> str:
     """With real minus signs."""
-    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    return re.sub(r"(?<![\w-])-(?=\d)|(?<=\de)-(?=\d)", "−", text)

@@ -12,12 +12,14 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from paper_repro.report.experiments import minus
+
 
 def html(markdown: str, folder: str = "") -> Markup:
     """Markdown as HTML, to stand in a section of a page.
 
-    Headings go down by a rank, tables scroll in a box, and links into the repository, which the page may have left, are plain
-    words.
+    Headings go down by a rank, tables scroll in a box, minus signs are real ones (lines do not break at them), and links into
+    the repository, which the page may have left, are plain words.
 
     Args:
         markdown: the text; HTML comments are left out.
@@ -38,6 +40,8 @@ def _shown(children: list[Token], folder: str) -> Iterator[Token]:
     for child in children:
         if child.type == "link_open":
             outside = str(child.attrs["href"]).startswith(("https://", "http://"))
+        if child.type == "text":
+            child.content = minus(child.content)
         if child.type == "image":
             if folder:
                 child.attrs["src"] = f"{folder}/{child.attrs['src']}"

@@ -165,7 +165,7 @@ def test_every_figure_of_an_experiment_is_shown(report):
     assert full == [False, True], "one panel keeps its size, two of costs take the width"
 
 
-@pytest.mark.parametrize(("columns", "below"), [(3, False), (4, True)])
+@pytest.mark.parametrize(("columns", "below"), [(3, False), (4, True)])  # 4 columns and 3 intervals, 5 and 4
 def test_intervals_stand_below_their_numbers_where_there_are_many_columns(columns, below):
     number = experiments.Number("+1.2 [+0.3, +2.1] p=0.04", "data.html#there")
     line = [experiments.Number("lamb"), *[number] * (columns - 1), experiments.Number("not run")]
@@ -361,6 +361,7 @@ def test_words_come_from_one_place(tmp_path):
     assert '<a href="https://c.org">c</a>' in shown
     assert "<h4>more</h4>" in shown
     assert "&lt;b&gt;" in shown
+    assert "−0.4 [−1, 7.3e−06], 3-5 <code>-1</code>" in prose.html("-0.4 [-1, 7.3e-06], 3-5 `-1`")
     assert "y" not in prose.html(text).replace("tbody", "")
     assert prose.section("Nowhere", page) is None
 
