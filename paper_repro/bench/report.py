@@ -61,11 +61,11 @@ def _round(rows: Sequence[dict[str, Any]], how: str) -> Iterable[str]:
         "",
         f"The round, {how}, LAMB; passes: forward + backward to the activations + to the weights;",
         "least: the passes over a plain step's 3; floor: their matrix products at the peak, and the leader's floor",
-        f"{'':24}{'passes':>8}{'least':>7}{'floor':>12}{'median':>12}{'first':>12}{'ratio':>8}  least to greatest",
+        f"{'':24}{'passes':>12}{'least':>7}{'floor':>12}{'median':>12}{'first':>12}{'ratio':>8}  least to greatest",
     )
     for row in rows:
         passes = "+".join(f"{number:g}" for number in row["passes"].values())
-        yield f"{row['name']:24}{passes:>8}{row['floor_ratio']:7.2f}{_ms(row['floor'])}" + _timing(row)
+        yield f"{row['name']:24}{passes:>12}{row['floor_ratio']:7.2f}{_ms(row['floor'])}" + _timing(row)
 
 
 def _kept(rows: Sequence[dict[str, Any]]) -> Iterable[str]:

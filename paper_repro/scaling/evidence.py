@@ -229,4 +229,5 @@ def _log(panel: Axes, ticks: Sequence[float] = (1.0,)) -> None:
 
 
 def _say(panel: Axes, text: str) -> None:
+    panel.set(xticks=[], yticks=[])
     panel.text(0.5, 0.5, text, ha="center", va="center", transform=panel.transAxes, color="0.35")

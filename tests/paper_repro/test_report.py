@@ -172,6 +172,7 @@ def test_intervals_stand_below_their_numbers_where_there_are_many_columns(column
     table = experiments.Shown("Any", ["method", *"abcd"[:columns]], [line, [line[0], *[number] * columns]])
     shown = site._environment().get_template("parts.html.j2").module.shown(table)
     assert shown.count("<td") == 2 * columns * (1 if below else 2)
+    assert ('<table class="below">' in shown) == below, "which is set tighter"
     assert shown.count('colspan="2"') == (0 if below else columns)
     value = '<td class="n"><a href="data.html#there">+1.2</a>'
     interval = "<span>[+0.3, +2.1]</span><span>p=0.04</span>" if below else "[+0.3, +2.1] p=0.04"
