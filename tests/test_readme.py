@@ -412,6 +412,15 @@ def test_what_is_said_of_a_higher_rate_on_stsb_is_what_was_measured():
     )
     assert f"against AdamW at 512, and {shown(cost)} against the baseline, a quarter of what the batch costs" in text
     assert 0.2 < cost.mean / before.mean < 0.3, "a quarter"
+    other = cells["adamw-large learning_rate 0.0002"]
+    assert len(other.results) == 3
+    gain, lead = of_cell(other, adamw), of_cell(twice, other)
+    said = f"AdamW at twice its rate has {shown(of_cell(other), sign='')}, {shown(gain)} against its own, and LAMB at twice its rate"
+    assert f"{said} {shown(lead)} against that. ScaLA was not run there." in text
+    assert lead.interval[0] < 0 < lead.interval[1], "cannot be told apart, as on MRPC"
+    run = {name for name, cell in cells.items() if cell.results}
+    assert len(run) == 5, "and ScaLA's own rate, not twice of it"
+    assert "scala learning_rate 0.001" not in run
     mrpc = gather({"mrpc": planned(EXPERIMENTS / "sensitivity.toml")["mrpc"]}, tables.RESULTS)["mrpc"]
     left, lost = (of_cell(mrpc[f"lamb learning_rate {rate}"], main_cells()["mrpc"]["adamw-32"]).mean for rate in (1e-3, 5e-4))
     assert left / lost < 0.5, "most is won back"
