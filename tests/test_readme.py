@@ -415,8 +415,8 @@ def test_what_is_said_of_a_higher_rate_on_stsb_is_what_was_measured():
     other = cells["adamw-large learning_rate 0.0002"]
     assert len(other.results) == 3
     gain, lead = of_cell(other, adamw), of_cell(twice, other)
-    said = f"AdamW at twice its rate has {shown(of_cell(other), sign='')}, {shown(gain)} against its own, and LAMB at twice its rate"
-    assert f"{said} {shown(lead)} against that. ScaLA was not run there." in text
+    said = f"AdamW at twice its rate has {shown(of_cell(other), sign='')}, {shown(gain)} against its own"
+    assert f"{said}, and LAMB at twice its rate {shown(lead)} against that. ScaLA was not run there." in text
     assert lead.interval[0] < 0 < lead.interval[1], "cannot be told apart, as on MRPC"
     run = {name for name, cell in cells.items() if cell.results}
     assert len(run) == 5, "and ScaLA's own rate, not twice of it"
