@@ -181,6 +181,7 @@ def compared_figure(record: Mapping[str, Any]) -> Figure:
     _diagonal(left, f"a step of {record['step_time']['encoder']}", "seconds")
     timed = record["target_time"]
     if timed is None:
+        right.set(xticks=[], yticks=[])
         _say(right, "not compared;\nmake scaling GLUE_DIR=...")
     else:
         for row in timed["rows"]:
@@ -229,5 +230,4 @@ def _log(panel: Axes, ticks: Sequence[float] = (1.0,)) -> None:
 
 
 def _say(panel: Axes, text: str) -> None:
-    panel.set(xticks=[], yticks=[])
     panel.text(0.5, 0.5, text, ha="center", va="center", transform=panel.transAxes, color="0.35")
