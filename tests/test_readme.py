@@ -107,9 +107,14 @@ def numbers_of_the_figure():
     return "\n\n".join(against(reference) for reference in ("adamw-32", "lamb"))
 
 
+def at_rates(task):
+    """What the study of the learning rate has of a task, name -> cell."""
+    return gather({task: planned(EXPERIMENTS / "sensitivity.toml")[task]}, tables.RESULTS)[task]
+
+
 def by_rate():
     """SST-2's scores at multiples of the tuned rates, (method, multiple) -> cell."""
-    column = gather({"sst2": planned(EXPERIMENTS / "sensitivity.toml")["sst2"]}, tables.RESULTS)["sst2"]
+    column = at_rates("sst2")
     found = {}
     for method in ("adamw-large", "lamb", "scala"):
         cells = sorted((c for c in column.values() if c.method == method), key=lambda cell: cell.settings["learning_rate"])
@@ -208,6 +213,12 @@ def shown(found, sign="+"):
     return f"{mean} [{low}, {high}]"
 
 
+def within_noise(found):
+    """Whether a difference's interval holds zero."""
+    low, high = found.interval
+    return low < 0 < high
+
+
 def corrected_p(cells, reference):
     """The p-values of a table of differences, by method and task."""
     header, rows = tables.differences_table(cells, reference)
@@ -264,7 +275,7 @@ def test_what_is_said_of_cola_is_what_was_measured():
         assert found.mean < 0 < found.interval[1]
     sam = against_lamb["sam"]["cola"]
     assert f"SAM has {shown(sam)} there at the rho that tuning found" in text
-    assert sam.interval[0] < 0 < sam.interval[1]
+    assert within_noise(sam)
     untuned = differences(gather(planned(EXPERIMENTS / "ablation-rho.toml"), tables.RESULTS), "lamb")["sam"]["cola"]
     low, high = (100 * end for end in untuned.interval)
     assert f"at its paper's rho of 0.05 it loses {-100 * untuned.mean:.1f} points to LAMB [{low:.1f}, {high:.1f}]" in text
@@ -299,7 +310,7 @@ def test_what_is_said_of_the_pairs_is_what_was_measured():
         ("average", "scala", "adamw-32", "and {} against the baseline."),
     ):
         found = paired[against][method][task]
-        by_chance = found.interval[0] < 0 < found.interval[1]
+        by_chance = within_noise(found)
         assert task != "stsb" or by_chance == bool({method, against} & {"lamb-gaussian", "freelb"})
         assert said.format(shown(found)) in text
     five = {"lamb", "scala", "lamb-gaussian", "adamw-large", "adamw-32"}
@@ -360,44 +371,42 @@ def test_what_is_said_of_too_few_steps_is_what_was_measured():
 
 def test_what_is_said_of_a_higher_rate_is_what_was_measured():
     text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
-    cells = gather({"mrpc": planned(EXPERIMENTS / "sensitivity.toml")["mrpc"]}, tables.RESULTS)
+    cells = at_rates("mrpc")
     tuned, twice, adamw = "lamb learning_rate 0.0005", "lamb learning_rate 0.001", "adamw-large learning_rate 0.0001"
-    assert {len(cells["mrpc"][name].results) for name in (tuned, twice, adamw)} == {3}
-    score = shown(of_cell(cells["mrpc"][twice]), sign="")
-    gain, level = (differences(cells, against)[twice]["mrpc"] for against in (tuned, adamw))
+    assert {len(cells[name].results) for name in (tuned, twice, adamw)} == {3}
+    score = shown(of_cell(cells[twice]), sign="")
+    gain, level = (of_cell(cells[twice], cells[against]) for against in (tuned, adamw))
     assert f"at twice the rate LAMB has {score} on MRPC, {shown(gain)}" in text
     assert f"against its own rate and {shown(level)} against AdamW at 512" in text
     assert gain.interval[0] > 0, "the rate kept it behind"
-    assert level.interval[0] < 0 < level.interval[1], "level"
+    assert within_noise(level), "level"
     noisy = "scala learning_rate 0.001"
-    assert len(cells["mrpc"][noisy].results) == 3
-    of_rate, of_noise = (differences(cells, against)[noisy]["mrpc"] for against in ("scala learning_rate 0.0005", twice))
-    score = shown(of_cell(cells["mrpc"][noisy]), sign="")
+    assert len(cells[noisy].results) == 3
+    of_rate, of_noise = (of_cell(cells[noisy], cells[against]) for against in ("scala learning_rate 0.0005", twice))
+    score = shown(of_cell(cells[noisy]), sign="")
     assert (
         f"ScaLA has {score} there, {shown(of_rate)} against its own rate and {shown(of_noise)} against LAMB at the same" in text
     )
-    assert of_noise.interval[0] < 0 < of_noise.interval[1], "gains nothing"
+    assert within_noise(of_noise), "gains nothing"
     adamw_twice = "adamw-large learning_rate 0.0002"
-    assert len(cells["mrpc"][adamw_twice].results) == 3
-    score = shown(of_cell(cells["mrpc"][adamw_twice]), sign="")
-    gain, behind = (
-        of_cell(cells["mrpc"][one], cells["mrpc"][other]) for one, other in ((adamw_twice, adamw), (twice, adamw_twice))
-    )
+    assert len(cells[adamw_twice].results) == 3
+    score = shown(of_cell(cells[adamw_twice]), sign="")
+    gain, behind = (of_cell(cells[one], cells[other]) for one, other in ((adamw_twice, adamw), (twice, adamw_twice)))
     assert (
         f"AdamW at twice its rate has {score}, {shown(gain)} against its own, and LAMB at twice its rate {shown(behind)}"
         in text
     )
-    assert behind.interval[0] < 0 < behind.interval[1], "cannot be told"
-    costs = [of_cell(cells["mrpc"][name], main_cells()["mrpc"]["adamw-32"]) for name in (adamw_twice, twice)]
+    assert within_noise(behind), "cannot be told"
+    costs = [of_cell(cells[name], main_cells()["mrpc"]["adamw-32"]) for name in (adamw_twice, twice)]
     assert f"AdamW at 512 and LAMB come to {shown(costs[0])} and {shown(costs[1])} against the baseline" in text
-    assert all(cost.interval[0] < 0 < cost.interval[1] for cost in costs), "no cost that shows"
-    run = {name for name, cell in cells["mrpc"].items() if cell.results}
+    assert all(within_noise(cost) for cost in costs), "no cost that shows"
+    run = {name for name, cell in cells.items() if cell.results}
     assert run == {tuned, twice, adamw, adamw_twice, "scala learning_rate 0.0005", noisy}
 
 
 def test_what_is_said_of_a_higher_rate_on_stsb_is_what_was_measured():
     text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
-    cells = gather({"stsb": planned(EXPERIMENTS / "sensitivity.toml")["stsb"]}, tables.RESULTS)["stsb"]
+    cells = at_rates("stsb")
     tuned, twice, adamw = (
         cells[f"{name} learning_rate {rate}"] for name, rate in (("lamb", 5e-4), ("lamb", 1e-3), ("adamw-large", 1e-4))
     )
@@ -417,16 +426,17 @@ def test_what_is_said_of_a_higher_rate_on_stsb_is_what_was_measured():
     gain, lead = of_cell(other, adamw), of_cell(twice, other)
     said = f"AdamW at twice its rate has {shown(of_cell(other), sign='')}, {shown(gain)} against its own"
     assert f"{said}, and LAMB at twice its rate {shown(lead)} against that. ScaLA was not run there." in text
-    assert lead.interval[0] < 0 < lead.interval[1], "cannot be told apart, as on MRPC"
+    assert within_noise(lead), "cannot be told apart, as on MRPC"
     run = {name for name, cell in cells.items() if cell.results}
     assert len(run) == 5, "and ScaLA's own rate, not twice of it"
     assert "scala learning_rate 0.001" not in run
-    mrpc = gather({"mrpc": planned(EXPERIMENTS / "sensitivity.toml")["mrpc"]}, tables.RESULTS)["mrpc"]
+    mrpc = at_rates("mrpc")
     left, lost = (of_cell(mrpc[f"lamb learning_rate {rate}"], main_cells()["mrpc"]["adamw-32"]).mean for rate in (1e-3, 5e-4))
     assert left / lost < 0.5, "most is won back"
     assert "of which LAMB wins most back at twice its rate" in on_one_line(section("In short", "docs/results.md"))
-    readme = on_one_line((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert "at twice its rate LAMB wins back most of what the batch costs on MRPC and STS-B" in readme
+    assert "at twice its rate LAMB wins back most of what the batch costs on MRPC and STS-B" in on_one_line(
+        text_of("README.md")
+    )
 
 
 def test_what_is_said_of_the_learning_rate_is_what_was_measured():
@@ -442,10 +452,9 @@ def test_what_is_said_of_the_learning_rate_is_what_was_measured():
         method: sum(r["score"] < 0.6 for r in cells[method, 4].results.values()) for method in ("adamw-large", "lamb", "scala")
     }
     assert failed == {"adamw-large": 2, "lamb": 1, "scala": 1}
-    paired = [of_cell(cells["scala", m], cells["lamb", m]).interval for m in (0.25, 0.5, 1, 2, 4)]
-    assert all(low < 0 < high for low, high in paired), "at no rate"
+    assert all(within_noise(of_cell(cells["scala", m], cells["lamb", m])) for m in (0.25, 0.5, 1, 2, 4)), "at no rate"
     row = "ScaLA cannot be told from LAMB at any rate from a quarter to four times the tuned one,"
-    assert row in on_one_line((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert row in on_one_line(text_of("README.md"))
 
 
 def test_what_is_said_in_short_is_what_was_measured():
@@ -466,10 +475,10 @@ def test_what_is_said_in_short_is_what_was_measured():
     assert radii == [0.003] * 3
     assert "Tuning took 0.003 each of the three times" in text
     direction = differences(main_cells(), "lamb-gaussian")["scala"]
-    assert all(difference.interval[0] < 0 < difference.interval[1] for difference in direction.values())
+    assert all(within_noise(difference) for difference in direction.values())
     assert "its direction makes no difference that shows" in text
     more = differences(main_cells(), "lamb")
-    assert all(more[method]["average"].interval[0] < 0 < more[method]["average"].interval[1] for method in ("freelb", "sam"))
+    assert all(within_noise(more[method]["average"]) for method in ("freelb", "sam"))
     assert "FreeLB and SAM, with more gradients, do no better" in text
 
 
@@ -488,9 +497,9 @@ def test_what_is_said_of_the_controls_is_what_was_measured():
         (against_small["adamw-32-noise"], "At batch 32 the noise brings AdamW {}."),
     ):
         assert said.format(shown(found["sst2"])) in text
-        assert found["sst2"].interval[0] < 0 < found["sst2"].interval[1], "within noise"
+        assert within_noise(found["sst2"]), "within noise"
     row = "ScaLA cannot be told from LAMB at any rate from a quarter to four times the tuned one, nor can tuned dropout,"
-    assert f"{row} label smoothing, weight decay" in on_one_line((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert f"{row} label smoothing, weight decay" in on_one_line(text_of("README.md"))
     twice, scala = (
         {r["cost"]["gradient_evaluations"] for r in cells["sst2"][method].results.values()}
         for method in ("lamb-more-epochs", "scala")
@@ -801,7 +810,7 @@ def test_the_head_of_a_regression_is_worth_what_the_committed_runs_say():
     assert set(answers) == {1, 2}
     loss = differences(cells, "adamw zero_head False")["adamw zero_head True"]["stsb"]
     assert shown(loss) in text
-    assert loss.interval[0] < 0 < loss.interval[1], "none of that can be told from chance"
+    assert within_noise(loss), "none of that can be told from chance"
 
 
 def points(value):
