@@ -74,7 +74,7 @@ def gather(by_task: Mapping[str, Sequence[Run]], folder: Path) -> Cells:
         varied = _varied(runs)
         for run in dict.fromkeys(dataclasses.replace(run, seed=0) for run in runs):
             seeds = [dataclasses.replace(run, seed=seed) for seed in sorted({*range(_MOST_SEEDS), *(r.seed for r in runs)})]
-            flat = _flat(run)
+            flat = run.settings()
             cell = Cell(
                 method=run.method,
                 settings={key: flat.get(key) for key in varied[run.method]},
@@ -107,16 +107,11 @@ def by_split(cells: Cells) -> Cells:
     return columns
 
 
-def _flat(run: Run) -> dict[str, Any]:
-    """All settings, those that a run's own `settings` leaves out at their default too: they may be what is varied."""
-    return {**dataclasses.asdict(run), **dict(run.options)}
-
-
 def _varied(runs: Sequence[Run]) -> dict[str, list[str]]:
     values: dict[str, dict[str, set[str]]] = {}
     for run in runs:
-        for key, value in _flat(run).items():
-            if key not in ("seed", "options", "method"):
+        for key, value in run.settings().items():
+            if key not in ("seed", "method"):
                 values.setdefault(run.method, {}).setdefault(key, set()).add(repr(value))
     return {method: [key for key, seen in keys.items() if len(seen) > 1] for method, keys in values.items()}
 

@@ -22,6 +22,8 @@ from typing import BinaryIO
 from filelock import FileLock
 from huggingface_hub import snapshot_download
 
+from paper_repro.hashes import sha256_of
+
 
 class EncoderNotFound(OSError):
     """No usable encoder can be had under the name or path that was given; the message says what to do."""
@@ -202,11 +204,18 @@ def weights_hash(folder: str | Path) -> str:
     Raises:
         EncoderNotFound: the folder has no safetensors file.
     """
-    digest = hashlib.sha256()
-    for path in _weight_files(Path(folder)):
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()
+    return sha256_of(*_weight_files(Path(folder)))
+
+
+def known_weights(model: str) -> str | None:
+    """`weights_hash` of what `resolve` would give; None if that would have to be fetched first, or is no encoder."""
+    if model in ENCODERS:
+        return ENCODERS[model].files["model.safetensors"]
+    folder = Path(model).expanduser()
+    try:
+        return weights_hash(folder if folder.is_dir() else _from_hub(model, local_files_only=True))
+    except EncoderNotFound:
+        return None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -295,7 +304,7 @@ def _sha256(path: Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _from_hub(model: str) -> Path:
+def _from_hub(model: str, *, local_files_only: bool = False) -> Path:
     try:
         # Subfolders hold exports to other runtimes.
         return Path(
@@ -303,6 +312,7 @@ def _from_hub(model: str) -> Path:
                 model,
                 allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
                 ignore_patterns=["*/*"],
+                local_files_only=local_files_only,
             )
         )
     except (OSError, ValueError) as error:  # ValueError: not a well-formed hub name

@@ -16,31 +16,34 @@ An experiment names settings common to its runs, a table of methods, and optiona
     [tasks.sst2.lamb]
     warmup = 0.2                     # of this method on this task
 
-Every key must be a field of `Run`; an unknown one is refused. A run is identified by all its settings, so runs of different
-settings never mix.
+Every key must be a field of `Run` or one of its `Options`; an unknown one is refused, and so is a value that could not run. A
+run is what it does: its name is of all its settings, those that were left out at their defaults, so runs of different settings
+never mix, and one computation has one name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import itertools
 import json
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from transformers import TrainingArguments
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
 
-from paper_repro.rivals import RIVALS, RivalConfig
-from paper_repro.rivals.trainer import refuse_unread
+from paper_repro.glue import GLUE_TASKS
+from paper_repro.options import NEUTRAL, STRICT, Options, explained, nearest
+
+_Count = Annotated[int, Field(ge=1)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Run:
     """One fine-tuning run: everything its numbers depend on, except software and hardware.
 
@@ -60,74 +63,74 @@ class Run:
         held_out: fraction of the training set that is split off and evaluated on in place of the dev set; 0: evaluate on dev.
             Tuning uses it, so that no dev score chooses a setting.
         max_length: tokens; longer inputs are cut.
-        options: further `paper_repro.rivals.RivalConfig` fields, sorted pairs (noise, noise_radius, leader, rival, ...).
+        options: of leader, noise and rival.
         dropout: probability in the encoder's hidden states and attention; None: the encoder's own.
         zero_head: a regression's head starts at 0, as libraries make it, and not at its labels (`scala.heads`).
+
+    Raises:
+        pydantic.ValidationError (a ValueError): a setting of a wrong kind or out of its range, or settings that cannot go
+            together; see `paper_repro.options.explained`.
     """
 
     task: str
     model: str
     method: str
-    seed: int
-    batch_size: int
-    micro_batch: int = 32
-    epochs: int = 3
-    learning_rate: float = 1e-4
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    evaluations: int = 6
-    train_examples: int = 0
-    held_out: float = 0.0
-    max_length: int = 128
-    options: tuple[tuple[str, Any], ...] = ()
-    dropout: float | None = None
+    seed: Annotated[int, Field(ge=0)]
+    batch_size: _Count
+    micro_batch: _Count = 32
+    epochs: _Count = 3
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup: _Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    evaluations: _Count = 6
+    train_examples: Annotated[int, Field(ge=0)] = 0
+    held_out: _Share = 0.0
+    max_length: _Count = 128
+    options: Options = Options()
+    dropout: _Share | None = None
     zero_head: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse settings that cannot run.
-
-        Raises:
-            ValueError: naming the setting and what it must be.
-        """
-        for name in ("batch_size", "micro_batch", "epochs", "evaluations", "max_length"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        """Refuse settings that cannot go together; ValueError, naming them."""
         if self.batch_size % self.micro_batch:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of micro_batch {self.micro_batch}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
-        for name in ("warmup", "held_out", "dropout"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)!r}")
-        if not isinstance(self.zero_head, bool):
-            raise ValueError(f"zero_head must be true or false, got {self.zero_head!r}")
-        if self.train_examples < 0:
-            raise ValueError(f"train_examples must be >= 0 (0: all), got {self.train_examples!r}")
+        regression = self.task in GLUE_TASKS and not GLUE_TASKS[self.task].classes
+        if self.zero_head and not regression:
+            raise ValueError(f"zero_head is of regressions only, and {self.task} has classes; leave it out")
+        if regression and dict(self.options)["label_smoothing_factor"]:
+            raise ValueError(f"label_smoothing_factor is of classes only, and {self.task} is a regression; leave it out")
 
     @cached_property
     def identity(self) -> str:
-        """A name for the run's files: readable, then a digest of all settings."""
-        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:10]
+        """A name for the run's files: readable, then a digest of all settings but those at their neutral values."""
+        told = {key: value for key, value in self.settings().items() if key not in NEUTRAL or value != NEUTRAL[key]}
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.task}-{self.method}-s{self.seed}-{digest}"
 
     def settings(self) -> dict[str, Any]:
-        """All settings as JSON values; one that came later is left out at its default, so that older runs keep their names."""
-        settings = {**dataclasses.asdict(self), "options": dict(self.options)}
-        later = {"dropout": None, "zero_head": False}
-        return {key: value for key, value in settings.items() if key not in later or value is not later[key]}
+        """All settings that the run reads as JSON values, the options among them."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "options"}
+        return {**own, **dict(self.options)}
 
     @classmethod
     def of_settings(cls, settings: dict[str, Any]) -> Run:
-        """The run that has these `settings`.
+        """The run that has these `settings`. One that they lack has its neutral value.
 
         Raises:
             ValueError: they are not those of a run.
         """
+        own = {f.name for f in dataclasses.fields(cls)}
         try:
-            return cls(**{**settings, "options": tuple(sorted(settings["options"].items()))})
-        except (TypeError, KeyError, AttributeError) as error:
+            options = Options(**{key: value for key, value in settings.items() if key not in own})
+            run = cls(**{key: value for key, value in settings.items() if key in own}, options=options)
+        except ValidationError as error:
+            raise ValueError(f"not the settings of a run: {explained(error)}") from error
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"not the settings of a run: {error!r}") from error
+        missing = run.settings().keys() - settings.keys()
+        if lost := missing - NEUTRAL.keys():
+            raise ValueError(f"not the settings of a run: no {', '.join(sorted(lost))}")
+        return cls.of_settings({**settings, **{key: NEUTRAL[key] for key in missing}}) if missing else run
 
 
 _RUN_FIELDS = {f.name for f in dataclasses.fields(Run)} - {"options", "method", "seed", "task"}
@@ -163,7 +166,8 @@ def load_experiment(
         overrides: settings that win over the file's (model, seeds, train_examples ...); None means not given.
 
     Raises:
-        ValueError: unreadable TOML, an unknown key (with the nearest known one), no methods, or a setting out of range.
+        ValueError: unreadable TOML, an unknown key (with the nearest known one), no methods, or a setting that cannot run; with
+            file, method and key.
     """
     content = read_toml(path)
     known = dict(content.get("methods", {}))
@@ -184,19 +188,21 @@ def load_experiment(
         settings = {**common, **own, **special.get(method, {}), **given}
         try:
             by_method.append(_runs(task, method, settings))
-        except (ValueError, TypeError) as error:
+        except ValidationError as error:
+            raise ValueError(f"{path}: [methods.{method}]: {explained(error)}") from error
+        except ValueError as error:
             raise ValueError(f"{path}: [methods.{method}]: {error}") from error
     return [run for row in itertools.zip_longest(*by_method) for run in row if run is not None]
 
 
 def _runs(task: str, method: str, settings: dict[str, Any]) -> list[Run]:
     seeds = settings.pop("seeds", [0])
-    known = _RUN_FIELDS | config_options()
+    if not isinstance(seeds, list):
+        raise ValueError(f"seeds = {seeds!r}: must be a list")
+    known = _RUN_FIELDS | Options.model_fields.keys()
     for key in settings:
         if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-            raise ValueError(f"unknown key {key!r}; {hint}")
+            raise ValueError(f"unknown key {key!r}; {nearest(key, known)}")
     swept = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
     if missing := {"model", "batch_size"} - settings.keys():
         raise ValueError(f"no {' and no '.join(sorted(missing))} for task {task!r}; set it here or in [tasks.{task}]")
@@ -204,23 +210,6 @@ def _runs(task: str, method: str, settings: dict[str, Any]) -> list[Run]:
     for seed in seeds:
         for values in itertools.product(*swept.values()):
             chosen = dict(zip(swept, values, strict=True))
-            options = tuple(sorted((key, chosen.pop(key)) for key in list(chosen) if key not in _RUN_FIELDS))
-            _check_rival(dict(options))
+            options = Options(**{key: chosen.pop(key) for key in list(chosen) if key not in _RUN_FIELDS})
             runs.append(Run(task=task, method=method, seed=seed, options=options, **chosen))
     return runs
-
-
-def _check_rival(options: dict[str, Any]) -> None:
-    """Find what `RivalConfig` would refuse before the first run starts."""
-    rival = options.get("rival", "none")
-    if rival not in ("none", *RIVALS):
-        raise ValueError(f"unknown rival {rival!r}; choose one of none, {', '.join(RIVALS)}")
-    refuse_unread(rival, options)
-
-
-def config_options() -> set[str]:
-    """The RivalConfig fields that an experiment may set: the methods' own, not those that a `Run` sets or that move files."""
-    inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
-    own = {f.name for f in dataclasses.fields(RivalConfig)} - inherited - {"global_batch_size"}
-    passed_on = {"optim", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor"}
-    return own | passed_on | {"bf16", "fp16", "gradient_checkpointing"}

@@ -6,7 +6,6 @@ ids: the hub's. The test splits have no public labels and are not read.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 from os import PathLike
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import datasets
 
+from paper_repro.hashes import sha256_of
 from scala.labelled_text import BadRows, class_id, read_rows, score, to_dataset
 
 HUB_REPOSITORY = "nyu-mll/glue"
@@ -214,9 +214,7 @@ def glue_hashes(name: str, glue_dir: str | PathLike[str]) -> dict[str, str]:
         FileNotFoundError: ``glue_dir`` lacks a file.
     """
     task = glue_task(name)
-    return {
-        f"{task.folder}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in task.files(glue_dir).values()
-    }
+    return {f"{task.folder}/{path.name}": sha256_of(path) for path in task.files(glue_dir).values()}
 
 
 def _from_tsv(task: GlueTask, path: Path) -> datasets.Dataset:

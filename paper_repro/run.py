@@ -211,8 +211,6 @@ def _trainer(
     progress: Progress | None = None,
     report_to: Sequence[str] = ("none",),
 ) -> tuple[_TimedTrainer, dict[str, Any]]:
-    if run.zero_head and task.labels is not None:
-        raise ValueError(f"zero_head is of regressions only, and {run.task} has classes; leave it out")
     location = resolve(run.model)
     set_seed(run.seed)  # the new head's weights
     tokenizer = AutoTokenizer.from_pretrained(location)
@@ -238,6 +236,8 @@ def _trainer(
     steps = -(-len(train) // run.batch_size) * run.epochs
     every = max(1, round(steps / run.evaluations))
     options = dict(run.options)
+    if not options["gradient_checkpointing"]:
+        del options["gradient_checkpointing"]  # transformers warns where it is named at all
     config = RivalConfig(
         output_dir=str(checkpoints),
         seed=run.seed,

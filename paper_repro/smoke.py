@@ -37,18 +37,22 @@ def prepare(
     for task in tasks:
         if task in GLUE_TASKS:
             _files(GLUE_TASKS[task], data)
+    precision = {} if torch.cuda.is_available() else {"bf16": False, "fp16": False}
     runs = []
     for task in tasks:
         for run in load_tuned(experiment, task, lambda *_: _RATE, methods, model=str(model), seeds=seeds or [0]):
             batch = min(run.batch_size, _LARGEST_BATCH)
-            options = tuple(pair for pair in run.options if pair[0] not in ("bf16", "fp16") or torch.cuda.is_available())
             small: dict[str, Any] = {
                 "batch_size": batch,
                 "micro_batch": min(run.micro_batch, batch // 2 or 1),
                 "epochs": 1,
                 "evaluations": 1,
+                "train_examples": 0,
+                "held_out": 0.0,
+                "max_length": 24,
+                "options": run.options.model_copy(update=precision),
             }
-            runs.append(dataclasses.replace(run, **small, train_examples=0, held_out=0.0, max_length=24, options=options))
+            runs.append(dataclasses.replace(run, **small))
     return list(dict.fromkeys(runs)), str(data)  # settings that differed in size only have become one
 
 

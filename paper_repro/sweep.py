@@ -433,12 +433,9 @@ def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return []
     flat = []
     for result in results:
-        settings = dict(result["settings"])
-        options = settings.pop("options")
-        del settings["seed"]
-        flat.append(settings | options)
+        flat.append({key: value for key, value in result["settings"].items() if key != "seed"})
     keys = {key for one in flat for key in one}
-    varied = sorted(key for key in keys - {"method"} if len({repr(one.get(key)) for one in flat}) > 1)
+    varied = sorted(key for key in keys - {"method"} if len({repr(one[key]) for one in flat if key in one}) > 1)
     groups: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     for one, result in zip(flat, results, strict=True):
         groups[json.dumps(one, sort_keys=True)].append((one, result))
@@ -481,8 +478,8 @@ def grids(runs: Sequence[Run], out: Path) -> dict[str, dict[str, Any]]:
         grid: dict[str, list[Any]] = defaultdict(list)
         means: list[tuple[tuple[float, float], dict[str, Any]]] = []
         for setting in dict.fromkeys(replace(run, seed=0) for run in own):
-            flat = {**setting.settings(), **dict(setting.options)}
-            for key in flat.keys() - {"seed", "options", "method"}:
+            flat = setting.settings()
+            for key in flat.keys() - {"seed", "method"}:
                 grid[key].append(flat[key])
             seeds = [run for run in own if replace(run, seed=0) == setting]
             pairs = [found[path] for run in seeds if (path := result_path(run, out)) in found]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from sklearn.model_selection import GroupShuffleSplit
 
 from paper_repro import acceptability
-from paper_repro.glue import GLUE_TASKS, glue_hashes, glue_task, load_glue
+from paper_repro.glue import GLUE_TASKS, HUB_REPOSITORY, glue_hashes, glue_task, load_glue
 from scala.metrics import compute_metrics_for
 
 EMBEDDED = "acceptability"
@@ -30,7 +33,7 @@ class Task:
         labels: class names; None for regression.
         metric: the headline score's name in what `compute_metrics` returns.
         compute_metrics: for `transformers.Trainer`.
-        source: where the data came from, with hashes or the generator's seed.
+        source: where the data came from, see `source_of`.
     """
 
     name: str
@@ -80,6 +83,20 @@ def load_task(name: str, glue_dir: str | None = None, train_examples: int = 0, h
     return Task(name, train, evaluation, task.labels, task.metric, task.compute_metrics, task.source)
 
 
+def source_of(name: str, glue_dir: str | None = None) -> dict[str, Any]:
+    """Where a task's data come from, with hashes of all that is not the hub's; see `load_task` for arguments and errors."""
+    if name == EMBEDDED:
+        return {"generator": "paper_repro.acceptability", "seed": 0, "sha256": _embedded_hash()}
+    return {"glue_files_sha256": glue_hashes(name, glue_dir)} if glue_dir else {"hub": HUB_REPOSITORY}
+
+
+@functools.cache
+def _embedded_hash() -> str:
+    """Of every sentence with its label, in the task's order."""
+    splits = {split: [[j.sentence, j.label] for j in part] for split, part in acceptability.generate().items()}
+    return hashlib.sha256(json.dumps(splits).encode()).hexdigest()
+
+
 def _embedded() -> tuple[Task, Sequence[int]]:
     splits = acceptability.generate()
     labels = ["unacceptable", "acceptable"]
@@ -102,7 +119,7 @@ def _embedded() -> tuple[Task, Sequence[int]]:
         labels=labels,
         metric="accuracy",
         compute_metrics=compute_metrics_for(("accuracy", "matthews_correlation")),
-        source={"generator": "paper_repro.acceptability", "seed": 0},
+        source=source_of(EMBEDDED),
     )
     # The two sentences of a minimal pair stay on one side of any split.
     return task, [j.pair for j in splits["train"]]
@@ -118,5 +135,5 @@ def _glue(name: str, glue_dir: str | None) -> Task:
         labels=list(spec.classes) or None,
         metric=spec.headline_metric,
         compute_metrics=compute_metrics_for(spec.metrics),
-        source={"glue_files_sha256": glue_hashes(name, glue_dir)} if glue_dir else {"hub": "nyu-mll/glue"},
+        source=source_of(name, glue_dir),
     )

@@ -896,7 +896,7 @@ def test_the_demonstration_plays_what_tuning_found():
     tuned = json.loads((RESULTS / "tuning/minilm-l6-acceptability-demo.json").read_text(encoding="utf-8"))["methods"]
     assert {method: grid["finished"] for method, grid in tuned.items()} == {"adamw": 4, "lamb": 4, "scala": 4}
     for run in load_experiment(EXPERIMENTS / "demo.toml", "acceptability"):
-        settings = run.settings() | dict(run.options)
+        settings = run.settings()
         best = tuned[run.method]["best"]
         assert {key: settings[key] for key in best} == best
 

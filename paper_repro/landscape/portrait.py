@@ -27,7 +27,7 @@ from scala import Adversary
 from scala.labelled_text import tokenized
 
 NOISE_RADIUS = 0.03
-"""Of the follower whose gain is measured, relative to each sample's embeddings: ScalaConfig's default."""
+"""Of the follower whose gain is measured, relative to each sample's embeddings: that of main.toml's ScaLA on bert-tiny."""
 
 WEIGHT_RADIUS = 1e-3
 """Of the ball of weights, relative to each layer's norm. Small: the ascent puts an embedding matrix's whole move into the few

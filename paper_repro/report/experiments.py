@@ -118,7 +118,7 @@ def files_of(cell: Cell, data: Path) -> dict[int, str]:
 def settings_of(cell: Cell) -> dict[str, Any]:
     """What its runs were made with, but for the seed."""
     settings = next(iter(cell.results.values()))["settings"]
-    return {key: value for key, value in {**settings, **settings["options"]}.items() if key not in ("seed", "options")}
+    return {key: value for key, value in settings.items() if key != "seed"}
 
 
 def shared_settings(page: Page) -> dict[str, Any]:

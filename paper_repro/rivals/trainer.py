@@ -26,12 +26,8 @@ _OF_THE_BATCH = {"global_batch_size", "sort_by_length"}
 
 @dataclass
 class RivalConfig(ScalaConfig):
-    """`ScalaConfig` plus the choice of a rival method. A rival reads some of the game's options, and refuses the others.
+    """`ScalaConfig` plus the choice of a rival method. A rival reads some of the game's options, and refuses the others."""
 
-    A radius that an experiment does not name stays what it was when its runs were made: a run is known by what it names.
-    """
-
-    noise_radius: float = field(default=0.03, metadata={"help": "As in `ScalaConfig`, whose default has changed since."})
     rival: str = field(
         default="none",
         metadata={"help": "A rival in place of ScaLA's follower; 'none': the follower.", "choices": ["none", *RIVALS]},
@@ -59,23 +55,26 @@ class RivalConfig(ScalaConfig):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
         if self.rival == "freelb" and self.noise_steps < 2:
             raise ValueError("FreeLB needs noise_steps (its K) of 2 or more: with 1 there is no ascent, only its random start")
-        refuse_unread(self.rival, [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default])
+        changed = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        refuse_unread(changed, self.rival, self.noise, self.leader)
 
 
-def refuse_unread(rival: str, options: Iterable[str]) -> None:
-    """Refuse options that are set and that nothing would read.
+def refuse_unread(options: Iterable[str], rival: str, noise: str, leader: str) -> None:
+    """Refuse options that are set and that nothing would read; ValueError."""
+    for name in unread(rival, noise, leader).intersection(options):
+        raise ValueError(f"rival = {rival!r}, noise = {noise!r}, leader = {leader!r} does not read {name}; leave it out")
 
-    Args:
-        rival: a rival, or "none" for ScaLA's follower.
-        options: names of `RivalConfig` fields; those that belong neither to the follower nor to a rival are let through.
 
-    Raises:
-        ValueError: the follower or the rival does not read one of them.
-    """
-    reads = _game_options(ScalaConfig) if rival == "none" else RIVALS[rival].reads
-    for name in options:
-        if name in _game_options(RivalConfig) - reads:
-            raise ValueError(f"rival = {rival!r} does not read {name}; leave it out (it reads {', '.join(sorted(reads))})")
+def unread(rival: str, noise: str, leader: str) -> frozenset[str]:
+    """The names of `RivalConfig`'s fields that nothing reads in a run with this rival, noise and leader."""
+    follower = _game_options(ScalaConfig) if noise != "none" else {"noise"}
+    reads = follower if rival == "none" else RIVALS[rival].reads
+    lamb = {f.name for f in dataclasses.fields(RivalConfig) if f.name.startswith("lamb_")}
+    return (_game_options(RivalConfig) - reads) | (_NOT_OF_LAMB if leader == "lamb" else lamb)
+
+
+_NOT_OF_LAMB = {"optim", "adam_epsilon"}
+"""What the optimizers of transformers read."""
 
 
 def _game_options(config: type[ScalaConfig]) -> frozenset[str]:

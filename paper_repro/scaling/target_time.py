@@ -137,8 +137,8 @@ def _seconds(cell: Cell, point: Mapping[str, Any], measured: Mapping[str, Any], 
     known = measured["models"][length]
     inputs = undocumented(known["inputs"])
     system = System(known["parameters"], per_sample=0.0).at(drawn(inputs) if draws else typical(inputs))
-    settings = next(iter(cell.results.values()))["settings"]["options"]
-    if settings.get("leader") == "optim":
+    settings = next(iter(cell.results.values()))["settings"]
+    if settings["leader"] == "optim":
         method = ADAMW
     elif settings.get("noise") == "none":
         method = Method("lamb")

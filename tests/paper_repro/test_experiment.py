@@ -2,8 +2,13 @@ import dataclasses
 import json
 
 import pytest
+from pydantic import create_model
+from transformers import TrainingArguments
 
+from paper_repro import experiment, options
 from paper_repro.experiment import Run, load_experiment
+from paper_repro.rivals import RivalConfig, trainer
+from scala import ScalaConfig
 
 GOOD = """
 model = "bert-tiny"
@@ -40,7 +45,7 @@ def test_lists_are_sweeps_tasks_have_their_own_settings_and_methods_interleave(f
     ]  # fmt: skip
     assert {(run.epochs, run.train_examples) for run in runs} == {(1, 500)}
     assert load_experiment(file(GOOD), "mrpc")[0].epochs == 2
-    assert dict(runs[1].options) == {"noise_radius": 0.05}
+    assert runs[1].settings()["noise_radius"] == 0.05
 
 
 def test_what_is_given_on_the_command_line_wins(file):
@@ -67,31 +72,109 @@ def test_a_hook_changes_what_was_read(file):
     assert [run.learning_rate for run in load_experiment(file(GOOD), "sst2", resolve)] == [0.25, 0.25]
 
 
+BASE = {"task": "t", "model": "m", "method": "x", "seed": 0, "batch_size": 32}
+
+
 def test_identity_depends_on_every_setting():
-    base = {"task": "t", "model": "m", "method": "x", "seed": 0, "batch_size": 32}
-    others = [{}, {"seed": 1}, {"epochs": 4}, {"learning_rate": 2e-4}, {"held_out": 0.1}, {"options": (("noise", "none"),)}]
-    names = {Run(**(base | other)).identity for other in others}
+    others = [{}, {"seed": 1}, {"epochs": 4}, {"learning_rate": 2e-4}, {"held_out": 0.1}, {"dropout": 0.0}]
+    others += [{"options": options} for options in ({"noise": "none"}, {"noise_steps": 2}, {"bf16": True}, {"rival": "sam"})]
+    names = {Run(**(BASE | other)).identity for other in others}
     assert len(names) == len(others)
-    assert Run(**base).identity == Run(**base).identity
+    assert Run(**BASE).identity == Run(**BASE).identity
 
 
-def test_settings_that_came_later_do_not_change_the_names_of_earlier_runs():
-    run = Run(task="mrpc", model="minilm-l6", method="lamb", seed=1, batch_size=512, learning_rate=2e-3,
-              options=(("noise", "none"),))  # fmt: skip
-    assert run.identity == "mrpc-lamb-s1-79c8941950"  # computed before there was a dropout
-    assert run.settings().keys().isdisjoint({"dropout", "zero_head"})
-    assert Run(task="t", model="m", method="x", seed=0, batch_size=32, dropout=0.0).settings()["dropout"] == 0.0
-    assert dataclasses.replace(run, zero_head=True).settings()["zero_head"] is True
+@pytest.mark.parametrize("method", [{}, {"rival": "smart"}, {"noise": "none", "leader": "optim"}, {"rival": "sam"}])
+def test_an_option_that_is_left_out_is_its_default_written_down(method):
+    """Of every option: all that the method reads is in the settings, and typing it makes no other run."""
+    left_out = Run(**BASE, options=method)
+    written = Run(**BASE, options=dict(left_out.options))
+    assert (written, written.identity) == (left_out, left_out.identity)
+    assert left_out.settings().keys() - BASE.keys() > {"epochs", "learning_rate", "rival", "max_grad_norm"}
+    assert ("noise_radius" in left_out.settings()) == (method == {} or method.get("rival") == "smart")
+    assert ("lamb_dialect" in left_out.settings()) != ("optim" in left_out.settings()) == ("leader" in method)
+
+
+def test_a_whole_number_for_a_real_one_is_the_same_run():
+    one, other = (Run(**BASE, learning_rate=rate, options={"noise_radius": rate}) for rate in (1, 1.0))
+    assert one.identity == other.identity
+
+
+def with_options(monkeypatch, neutral=None, **changed):
+    """As if the options had these types and defaults."""
+    made = create_model("Options", __base__=options.Options, **changed)
+    monkeypatch.setattr(experiment, "Options", made)
+    monkeypatch.setattr(options, "_check", lambda values: None)  # of `RivalConfig`, which has no such field
+    monkeypatch.setattr(experiment, "NEUTRAL", neutral or {})
+    return made
+
+
+def test_a_changed_default_changes_the_name_of_the_runs_that_leave_it_out(monkeypatch):
+    named, left_out = Run(**BASE, options={"noise_radius": 0.003}), Run(**BASE)
+    assert named.identity == left_out.identity
+    made = with_options(monkeypatch, noise_radius=(float, 0.2))
+    assert Run(**BASE, options=made()).identity != left_out.identity
+    assert Run(**BASE, options=made(noise_radius=0.003)).identity == left_out.identity
+
+
+def test_an_option_that_came_later_leaves_all_names_at_its_neutral_value(monkeypatch):
+    before = Run(**BASE)
+    old = before.settings()
+    made = with_options(monkeypatch, {"shine": "none"}, shine=(str, "none"))
+    run = Run(**BASE, options=made())
+    assert run.identity == before.identity
+    assert run.settings() == {**old, "shine": "none"}
+    assert Run(**BASE, options=made(shine="full")).identity != before.identity
+    # Whatever the default becomes, what earlier results lack is what they were made without.
+    made = with_options(monkeypatch, {"shine": "none"}, shine=(str, "full"))
+    assert Run(**BASE, options=made()).identity != before.identity
+    assert Run.of_settings(old).settings() == {**old, "shine": "none"}
+    assert Run.of_settings(old).identity == before.identity
 
 
 def test_a_run_comes_back_from_its_settings():
-    run = Run(
-        task="t", model="m", method="x", seed=3, batch_size=32, dropout=0.2, options=(("noise", "none"), ("rival", "none"))
-    )
+    run = Run(**BASE, dropout=0.2, options={"noise": "none", "rival": "none"})
     assert Run.of_settings(json.loads(json.dumps(run.settings()))) == run
-    for bad in ({}, {"options": []}, {**run.settings(), "colour": "red"}):
-        with pytest.raises(ValueError, match="not the settings of a run"):
+    less = {key: value for key, value in run.settings().items() if key != "sort_by_length"}
+    for bad, why in (
+        ({}, "task: field required"),
+        ([], "no attribute"),
+        ({**run.settings(), "colour": "red"}, "colour = 'red': extra"),
+        ({**run.settings(), "noise_radius": 0.1}, "does not read noise_radius"),
+        (less, "no sort_by_length"),
+    ):
+        with pytest.raises(ValueError, match=f"not the settings of a run: .*{why}"):
             Run.of_settings(bad)
+
+
+def test_every_field_of_the_configurations_is_an_option():
+    """A new one needs no line here; those of transformers are the ones that experiments set."""
+    inherited = {f.name for f in dataclasses.fields(TrainingArguments)}
+    fields = {f.name: f.default for f in dataclasses.fields(RivalConfig) if f.name not in inherited | {"global_batch_size"}}
+    assert {key: options.Options.model_fields[key].default for key in fields} == fields
+    assert "noise_radius" in fields
+    assert fields["noise_radius"] == next(f.default for f in dataclasses.fields(ScalaConfig) if f.name == "noise_radius")
+    assert options.Options.model_fields.keys() & inherited >= {"optim", "adam_beta1", "bf16"}
+
+
+def test_a_new_field_of_the_configurations_is_an_option_by_being_there(monkeypatch):
+    @dataclasses.dataclass
+    class Newer(RivalConfig):
+        lamb_shine: str | None = dataclasses.field(default=None, metadata={"choices": ["dull", "bright"]})
+
+    for module in (options, trainer):
+        monkeypatch.setattr(module, "RivalConfig", Newer)
+    monkeypatch.setattr(options, "_Checked", type("Checked", (Newer, options._WithoutDevices), {}))
+    made = create_model("Options", __base__=options._Options, **options._fields())
+    assert dict(made())["lamb_shine"] is None
+    assert dict(made(lamb_shine="dull"))["lamb_shine"] == "dull"
+    assert made(**dict(made())) == made()
+    assert "lamb_shine" not in dict(made(leader="optim"))
+    for wrong, why in (
+        ({"lamb_shine": "brigth"}, "did you mean 'bright'"),
+        ({"leader": "optim", "lamb_shine": "dull"}, "not read"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            made(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -101,15 +184,39 @@ def test_a_run_comes_back_from_its_settings():
         (("epochs = 2", "epoch = 2"), "unknown key 'epoch'; did you mean 'epochs'"),
         (("epochs = 2", "output_dir = 'x'"), "unknown key 'output_dir'"),
         (("batch_size = 32", "batch_size = 33"), r"\[methods.adamw\]: batch_size 33 must be a multiple of micro_batch 32"),
-        (("batch_size = 32", "batch_size = 'big'"), "batch_size must be an integer >= 1, got 'big'"),
+        (("batch_size = 32", "batch_size = 'big'"), r"\[methods.adamw\]: batch_size = 'big': .* valid integer"),
         (("batch_size = 32", ""), "batch_size"),
-        (("[1e-3, 2e-3]", "0.0"), "learning_rate must be positive"),
-        (("epochs = 2", "held_out = 1.5"), r"held_out must lie in \[0, 1\)"),
-        (("epochs = 2", "dropout = 1.0"), r"dropout must lie in \[0, 1\)"),
-        (("epochs = 2", "zero_head = 1"), "zero_head must be true or false, got 1"),
-        (("noise_radius = 0.05", "rival = 'loud'"), r"\[methods.scala\]: unknown rival 'loud'; choose one of none, gaussian"),
-        (("noise_radius = 0.05", "rival = 'sam'\nnoise_radius = 0.03"), "rival = 'sam' does not read noise_radius"),
-        (("noise_radius = 0.05", "sam_rho = 0.05"), "rival = 'none' does not read sam_rho"),
+        (("batch_size = 64", "batch_size = [64, 0]"), "batch_size = 0: input should be greater than or equal to 1"),
+        (("[1e-3, 2e-3]", "0.0"), r"\[methods.scala\]: learning_rate = 0.0: input should be greater than 0"),
+        (("[1e-3, 2e-3]", "true"), r"\[methods.scala\]: learning_rate = True: input should be a valid number"),
+        (("[1e-3, 2e-3]", "inf"), "learning_rate = inf: input should be a finite number"),
+        (("epochs = 2", "held_out = 1.5"), "held_out = 1.5: input should be less than 1"),
+        (("epochs = 2", "dropout = 1.0"), "dropout = 1.0: input should be less than 1"),
+        (("epochs = 2", "zero_head = 1"), "zero_head = 1: input should be a valid boolean"),
+        (("epochs = 2", "zero_head = true"), "zero_head is of regressions only, and mrpc has classes"),
+        (("seeds = [3, 4]", "seeds = 3"), "seeds = 3: must be a list"),
+        (("seeds = [3, 4]", "seeds = [-1]"), "seed = -1: input should be greater than or equal to 0"),
+        (("noise_radius = 0.05", "rival = 'lsam'"), r"\[methods.scala\]: rival = 'lsam': unknown; did you mean 'sam'\?"),
+        (("noise_radius = 0.05", "noise = 'nnoe'"), r"\[methods.scala\]: noise = 'nnoe': unknown; did you mean 'none'\?"),
+        (("noise_radius = 0.05", "rival = 'sam'\nnoise_radius = 0.03"), "rival = 'sam', .* does not read noise_radius"),
+        (("noise_radius = 0.05", "sam_rho = 0.05"), "rival = 'none', .* does not read sam_rho"),
+        (('noise = "none"', 'noise = "none"\nnoise_delay = 0.5'), r"\[methods.adamw\]: .*noise = 'none', .* noise_delay"),
+        (('noise = "none"', 'noise = "none"\nsame_dropout = true'), "does not read same_dropout"),
+        (('noise = "none"', 'lamb_dialect = "paper"'), r"\[methods.adamw\]: .* leader = 'optim' does not read lamb_dialect"),
+        (("noise_radius = 0.05", "optim = 'adamw_torch'"), r"\[methods.scala\]: .* leader = 'lamb' does not read optim"),
+        (("noise_radius = 0.05", "noise_radius = -1"), r"\[methods.scala\]: noise_radius = -1.0: radius must be positive"),
+        (
+            ("noise_radius = 0.05", "noise_norm = 'l3'"),
+            r"\[methods.scala\]: noise_norm = 'l3': unknown; choose .* l2, linf",
+        ),
+        (("noise_radius = 0.05", "noise_steps = 'two'"), r"\[methods.scala\]: noise_steps = 'two': .* a valid integer"),
+        (("noise_radius = 0.05", "noise_steps = [1, 0]"), r"noise_steps = 0: steps \(K\) must be an integer >= 1"),
+        (("noise_radius = 0.05", "noise_delay = 1.5"), "noise_delay = 1.5: .* a whole number of steps"),
+        (("noise_radius = 0.05", "noise_one_pass = true"), "noise_one_pass = True: one_pass needs start='warm'"),
+        (("noise_radius = 0.05", "rival = 'freelb'"), r"\[methods.scala\]: rival = 'freelb': FreeLB needs noise_steps"),
+        (("noise_radius = 0.05", "noise_every = 0\nnoise_share = 2.0"), "noise_every = 0, noise_share = 2.0: share must lie"),
+        (("epochs = 2", "bf16 = true\nfp16 = true"), "bf16 = True, fp16 = True: at most one"),
+        (("epochs = 2", "label_smoothing_factor = 1.0"), "label_smoothing_factor = 1.0: input should be less than 1"),
         (("epochs = 2", "epochs = "), "cannot be read as TOML"),
         (("[methods.adamw]", "[methods]"), r"methods must be tables, \[methods\.<name>\]"),
         (("[tasks.sst2]", "[tasks]"), r"tasks must be tables, \[tasks\.<name>\]"),
@@ -120,6 +227,14 @@ def test_bad_files_are_refused(file, change, message):
     with pytest.raises(ValueError, match=message) as error:
         load_experiment(file(GOOD.replace(*change)), "mrpc")
     assert "experiment.toml" in str(error.value)
+
+
+def test_labels_of_a_regression_are_not_smoothed_and_its_head_may_start_at_zero(file):
+    assert load_experiment(file(GOOD.replace("epochs = 2", "zero_head = true")), "stsb")[0].zero_head
+    smoothed = GOOD.replace("epochs = 2", "label_smoothing_factor = 0.1")
+    assert load_experiment(file(smoothed), "mrpc")
+    with pytest.raises(ValueError, match=r"\[methods.adamw\]: label_smoothing_factor is of classes only, and stsb is"):
+        load_experiment(file(smoothed), "stsb")
 
 
 def test_missing_file():

@@ -26,7 +26,7 @@ SMALL = Sizes(sentences=8, batch=8, batches=3, eigenvalues=1, probes=2, lanczos=
 
 def runs_of(encoder, methods=("lamb", "scala"), seeds=(0, 1)):
     common = {"task": "acceptability", "model": encoder, "batch_size": 16, "micro_batch": 8, "epochs": 2, "learning_rate": 1e-2}
-    noise = {"lamb": (("noise", "none"),), "scala": ()}
+    noise = {"lamb": {"noise": "none"}, "scala": {}}
     return tuple(
         Run(**common, method=method, seed=seed, evaluations=1, train_examples=48, held_out=0.01, options=noise[method])
         for method in methods

@@ -389,15 +389,15 @@ def test_what_a_rival_says_it_reads_is_what_it_reads(tmp_path, rival, monkeypatc
         ({"rival": "loud"}, "unknown rival 'loud'; choose one of none, gaussian, neftune, freelb, smart, sam"),
         (
             {"rival": "sam", "noise_radius": 0.1},
-            r"rival = 'sam' does not read noise_radius; leave it out \(it reads noise_delay",
+            "rival = 'sam', .* does not read noise_radius; leave it out",
         ),
-        ({"rival": "sam", "noise": "none"}, "rival = 'sam' does not read noise;"),
-        ({"rival": "freelb", "noise_steps": 2, "noise_norm": "linf"}, "rival = 'freelb' does not read noise_norm"),
+        ({"rival": "sam", "noise": "none"}, "rival = 'sam', .* does not read noise;"),
+        ({"rival": "freelb", "noise_steps": 2, "noise_norm": "linf"}, "rival = 'freelb', .* does not read noise_norm"),
         ({"rival": "freelb"}, r"FreeLB needs noise_steps \(its K\) of 2 or more"),
-        ({"rival": "smart", "adversarial_weight": 1.0}, "rival = 'smart' does not read adversarial_weight"),
-        ({"rival": "neftune", "noise_delay": 0.1}, "rival = 'neftune' does not read noise_delay"),
-        ({"rival": "gaussian", "noise_steps": 2}, "rival = 'gaussian' does not read noise_steps"),
-        ({"sam_rho": 0.1}, "rival = 'none' does not read sam_rho"),
+        ({"rival": "smart", "adversarial_weight": 1.0}, "rival = 'smart', .* does not read adversarial_weight"),
+        ({"rival": "neftune", "noise_delay": 0.1}, "rival = 'neftune', .* does not read noise_delay"),
+        ({"rival": "gaussian", "noise_steps": 2}, "rival = 'gaussian', .* does not read noise_steps"),
+        ({"sam_rho": 0.1}, "rival = 'none', .* does not read sam_rho"),
         ({"rival": "sam", "sam_rho": 0.0}, "sam_rho must be positive and finite, got 0.0"),
         ({"rival": "smart", "smart_sigma": -1.0}, "smart_sigma must be positive"),
         ({"rival": "gaussian", "noise_norm": "l3"}, "unknown norm"),
@@ -416,9 +416,3 @@ def test_the_leaders_options_are_everybodys(tmp_path):
 def test_a_configuration_without_rivals_is_refused(tmp_path):
     with pytest.raises(TypeError, match="args must be a RivalConfig, got ScalaConfig"):
         RivalTrainer(tiny_model(), ScalaConfig(str(tmp_path), use_cpu=True))
-
-
-def test_a_radius_that_no_run_names_is_the_one_that_the_committed_runs_were_made_with():
-    # They are known by what they name, so a changed default would give old runs' results to new settings.
-    (radius,) = (f.default for f in dataclasses.fields(RivalConfig) if f.name == "noise_radius")
-    assert radius == 0.03

@@ -123,7 +123,7 @@ def result(batch, seed, scores, method="lamb", seconds=2.0, **options):
     """A run that was scored every ten steps."""
     curve = [{"step": 10 * i, KEY: s, "train_seconds": seconds * 10 * i} for i, s in enumerate(scores, 1)]
     return {
-        "settings": {"seed": seed, "batch_size": batch, "method": f"{method}-{batch}", "options": options},
+        "settings": {"seed": seed, "batch_size": batch, "method": f"{method}-{batch}", "leader": "lamb", **options},
         "task": {"metric": "accuracy", "split": "validation"},
         "curve": curve,
         "score": scores[-1],

@@ -289,8 +289,8 @@ def test_tuned_takes_the_best_measured_value(tmp_path):
     summary_with(folder, lamb={"best": {"learning_rate": 0.01}, **done})
     (folder / "m-cola-controls.json").write_text(json.dumps({"methods": {"other": {"best": {"noise_radius": 0.2}, **done}}}))
     runs = load_tuned(tmp_path / "e.toml", "cola", measured(folder))
-    assert sorted((r.method, r.learning_rate, dict(r.options).get("noise_radius")) for r in runs) == [
-        ("lamb", 0.01, None), ("other", 0.005, 0.2), ("other", 0.01, 0.2), ("other", 0.3, 0.2),
+    assert sorted((r.method, r.learning_rate, dict(r.options)["noise_radius"]) for r in runs) == [
+        ("lamb", 0.01, 0.003), ("other", 0.005, 0.2), ("other", 0.01, 0.2), ("other", 0.3, 0.2),
     ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import zlib
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -391,17 +392,18 @@ def test_each_method_is_tuned_by_as_many_runs():
 
 
 def test_a_radius_found_on_one_encoder_is_not_played_on_another():
-    """The default was found on bert-tiny; MiniLM bears a tenth of it on CoLA. SAM's, its paper's, was found on images."""
+    """0.03 was found on bert-tiny; MiniLM bears a tenth of it on CoLA. SAM's 0.05, its paper's, was found on images."""
     radius = {name: key for name, rival in RIVALS.items() for key in ("noise_radius", "sam_rho") if key in rival.reads}
     radius["none"] = "noise_radius"
-    found = {}
+    found = defaultdict(set)
     for path in EXPERIMENTS.glob("*.toml"):
         if not path.stem.startswith(("demo", "defaults", "tuning")):
             for run in (run for runs in planned(path).values() for run in runs if run.model != "bert-tiny"):
                 options = dict(run.options)
                 if options.get("noise") != "none" and (key := radius.get(options.get("rival", "none"))):
-                    found[path.stem, run.task, run.method] = options.get(key)
-    assert {where for where, value in found.items() if value is None} == {("ablation-rho", "cola", "sam")}, "shown as that"
+                    found[path.stem, run.task, run.method].add(options[key])
+    foreign = {where for where, values in found.items() if values <= {0.03, 0.05}}
+    assert foreign == {("ablation-rho", "cola", "sam")}, "shown as that"
     assert len(found) > 60
 
 
