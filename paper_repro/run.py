@@ -36,6 +36,7 @@ from convergence.record import provenance, write_whole
 from paper_repro.encoders import resolve, weights_hash
 from paper_repro.experiment import Run
 from paper_repro.memory import heaviest_step, keep_freed_memory, largest_that_fits, micro_batches
+from paper_repro.origin import refuse_other_origin
 from paper_repro.rivals import RivalConfig, RivalTrainer
 from paper_repro.tasks import Task, load_task
 from scala.heads import start_regression_head
@@ -86,13 +87,16 @@ def execute(
 
     Raises:
         scala.game.NonFiniteLoss: the loss or a gradient left the finite numbers.
-        ValueError: the result is there but damaged, or the task's data are not as they should be.
+        ValueError: the result is there but damaged, or made from other data or weights than are at hand; or the task's data are
+            not as they should be.
     """
     began = time.perf_counter()
     keep_freed_memory()
     path = result_file(run, folder)
     if path.exists():
-        return read_result(path)
+        result = read_result(path)
+        refuse_other_origin(path, result, glue_dir)
+        return result
     task = load_task(run.task, glue_dir=glue_dir, train_examples=run.train_examples, held_out=run.held_out)
     checkpoints = path.with_suffix("")
     micro_batch = _micro_batch(run, task, checkpoints)

@@ -41,6 +41,7 @@ from convergence.record import write_whole
 from paper_repro import smoke, tables
 from paper_repro.experiment import Run, read_toml
 from paper_repro.glue import GLUE_TASKS
+from paper_repro.origin import refuse_other_origin
 from paper_repro.run import Progress, execute
 from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
 from paper_repro.tasks import EMBEDDED, unknown
@@ -115,6 +116,8 @@ def _sweep(args: argparse.Namespace) -> int:
         reported = _planned(args, tasks, None) if args.methods and args.summary else runs
     # Stable: within a seed by task, then in the file's order. A seed or task that was named twice counts once.
     runs = sorted(dict.fromkeys(runs), key=lambda run: run.seed)
+    for run, result in with_results(runs, terms.out):
+        refuse_other_origin(result_path(run, terms.out), result, terms.glue_dir)
     if args.engine == "submitit":
         jobs = submit(runs, terms, slurm(terms.out / "slurm", args.slurm))
         print(f"{jobs} jobs submitted, {len(runs) - jobs} runs already done; logs in {terms.out / 'slurm'}")

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,9 @@ from datasets import Value
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
-from paper_repro import run
+from paper_repro import acceptability, hashes, run, smoke, tasks
 from paper_repro.experiment import Run, load_experiment
+from paper_repro.glue import GLUE_TASKS
 from paper_repro.run import execute, read_result, result_file
 from paper_repro.tasks import load_task
 from scala.metrics import compute_metrics_for
@@ -182,6 +184,59 @@ def test_a_regressions_head_starts_at_its_labels_unless_told(small, tmp_path, mo
     result = execute(dataclasses.replace(small, task="stsb", zero_head=zero_head), tmp_path, callbacks=[Look()])
     assert seen == pytest.approx([0.0 if zero_head else np.mean(task.train["label"][:])])
     assert np.mean(result["predictions"]) == pytest.approx(seen[0], abs=3)
+
+
+@pytest.fixture
+def on_files(small, encoder, tmp_path):
+    """A finished run on GLUE files and an encoder of its own."""
+    smoke._files(GLUE_TASKS["sst2"], tmp_path / "glue")
+    one = dataclasses.replace(
+        small, task="sst2", model=str(shutil.copytree(encoder, tmp_path / "encoder")), train_examples=0, held_out=0.0, epochs=1
+    )
+    return one, execute(one, tmp_path / "out", str(tmp_path / "glue"))
+
+
+def test_a_result_of_other_data_is_not_returned(on_files, tmp_path, monkeypatch):
+    one, result = on_files
+    out, data, glue_dir = tmp_path / "out", tmp_path / "glue/SST-2/dev.tsv", str(tmp_path / "glue")
+    assert execute(one, out, glue_dir)["predictions"] == result["predictions"]
+    read = []
+    monkeypatch.setattr(hashes.hashlib, "file_digest", lambda *_: read.append(1))
+    execute(one, out, glue_dir)
+    assert not read, "each file is hashed once a process"
+    monkeypatch.undo()
+    before = data.read_text()
+    data.write_text(before.replace("\t1", "\t0", 1))
+    with pytest.raises(ValueError, match=r"SST-2/dev\.tsv was \w{12}, and is \w{12}; delete that file .* GLUE_DIR") as error:
+        execute(one, out, glue_dir)
+    assert str(result_file(one, out)) in str(error.value)
+    execute(one, out)  # the hub's copy is not at hand
+    execute(one, out, str(tmp_path))  # nor are files that are not there
+    data.write_text(before)
+    assert execute(one, out, glue_dir)["predictions"] == result["predictions"]
+
+
+def test_a_result_of_other_weights_is_not_returned(on_files, tmp_path):
+    one, _ = on_files
+    weights = tmp_path / "encoder/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=r"the weights of .*encoder was") as error:
+        execute(one, tmp_path / "out", str(tmp_path / "glue"))
+    assert str(result_file(one, tmp_path / "out")) in str(error.value)
+    shutil.rmtree(tmp_path / "encoder")
+    execute(one, tmp_path / "out", str(tmp_path / "glue"))  # nothing at hand to compare
+
+
+def test_a_result_of_other_generated_sentences_is_not_returned(small, done, monkeypatch):
+    _, path = done
+    assert execute(small, path.parent)["task"]["source"]["generator"] == "paper_repro.acceptability"
+    generated = acceptability.generate()
+    other = dataclasses.replace(generated["dev"][0], label=1 - generated["dev"][0].label)
+    monkeypatch.setattr(acceptability, "generate", lambda: {**generated, "dev": [other, *generated["dev"][1:]]})
+    tasks._embedded_hash.cache_clear()
+    with pytest.raises(ValueError, match="sha256 was"):
+        execute(small, path.parent)
+    tasks._embedded_hash.cache_clear()
 
 
 def test_a_result_is_read_as_it_was_written(done):

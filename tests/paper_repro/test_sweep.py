@@ -100,6 +100,17 @@ def test_a_run_that_diverges_is_recorded_counted_and_not_tried_again(experiment,
     assert f"diverged before; to try it again delete {record}" in capsys.readouterr().out
 
 
+def test_a_finished_run_of_other_data_or_weights_ends_the_sweep(experiment, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "execute", fake_execute([]))
+    arguments = [str(experiment), "--tasks", "acceptability", "--out", str(tmp_path / "out")]
+    assert sweep.main(arguments) == 0
+    path = min((tmp_path / "out").rglob("*.json"))
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "model": {"weights_sha256": "of others"}}))
+    assert sweep.main(arguments) == 1
+    assert f"{path} was made from other data or weights" in capsys.readouterr().err
+
+
 def test_what_another_process_has_in_hand_is_left_to_it(tmp_path):
     runs = [Run("cola", "m", "lamb", seed, 32) for seed in (0, 1)]
     (tmp_path / "cola").mkdir()
