@@ -26,6 +26,7 @@ from paper_repro.claims import CLAIMS, findings, report
 from paper_repro.experiment import load_experiment
 from paper_repro.figures import draw_differences
 from paper_repro.landscape import page as landscape
+from paper_repro.options import Options
 from paper_repro.scaling import page as scaling
 from paper_repro.tuning import EXPERIMENTS
 from scala import ScalaConfig
@@ -835,7 +836,7 @@ def test_the_choices_are_the_committed_measurements():
     lines += json.loads((RESULTS / "defaults-rate-sst2.json").read_text(encoding="utf-8"))["lines"]
     s = {}  # by method and what is not the default or the same for the whole method
     for line in lines:
-        default = {"noise_delay": 0.5, "noise_radius": 0.03}
+        default = {key: field.default for key, field in Options.model_fields.items()} | {"noise_radius": 0.03}
         same = ("batch_size", "leader", "optim", "noise")
         own = [v for k, v in line["settings"].items() if k not in same and default.get(k) != v]
         s[line["method"], *own] = points(line["score"])
