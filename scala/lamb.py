@@ -29,6 +29,9 @@ class Dialect:
             eps are not used.
         phi_bounds: phi(z) is z clamped to these bounds; (0, inf) is the identity.
         ratio_bounds: The trust ratio is clamped to these bounds; (0, inf) leaves it alone.
+        layer_floor: The root mean square of a layer counts as at least this, so that small and zero layers move too.
+        direction_floor: The root mean square of u counts as at least this. At 1 the ratio never lengthens Adam's
+            direction: entries whose gradients cancel, or are missing, keep the short step that Adam gives them.
         max_grad_norm: Before anything else the gradient is scaled down to at most this L2 norm, taken over all
             parameters of the optimizer; inf leaves it alone.
     """
@@ -37,6 +40,8 @@ class Dialect:
     second_moment: bool = True
     phi_bounds: Bounds = (0.0, math.inf)
     ratio_bounds: Bounds = (0.0, math.inf)
+    layer_floor: float = 0.0
+    direction_floor: float = 0.0
     max_grad_norm: float = math.inf
 
 
@@ -45,11 +50,15 @@ DIALECTS: dict[str, Dialect] = {
     "debiased": Dialect(),
     "nvlamb": Dialect(max_grad_norm=1.0),
     "clipped": Dialect(ratio_bounds=(0.01, 10.0)),
+    "relative": Dialect(layer_floor=0.02, direction_floor=1.0),
     "normalized": Dialect(bias_correction=False, second_moment=False, phi_bounds=(1.0, 1.0)),
 }
 
 
 _OWN_OPTIONS = {"dialect", "ratio_bounds", "phi_bounds", "max_grad_norm", "adapt", "per_row"}
+_LATER_OPTIONS = ("layer_floor", "direction_floor")
+"""Options that the first version's state did not have; None, the dialect's own, is what it meant."""
+_REPLACEABLE = ("phi_bounds", "ratio_bounds", "layer_floor", "direction_floor", "max_grad_norm")
 
 
 class Lamb(Optimizer):
@@ -96,6 +105,8 @@ class Lamb(Optimizer):
         dialect: A key of `DIALECTS`.
         ratio_bounds: Replaces the dialect's bounds on the trust ratio.
         phi_bounds: Replaces the dialect's bounds (alpha_l, alpha_u) on phi.
+        layer_floor: Replaces the dialect's floor of a layer's root mean square, >= 0.
+        direction_floor: Replaces the dialect's floor of the direction's root mean square, >= 0.
         max_grad_norm: Replaces the dialect's bound on the global gradient norm; ``math.inf`` switches it off.
         adapt: Use the trust ratio. False: take the step eta * u.
         per_row: Each row of a parameter (index of its first dimension) is a layer of its own, so that a [B, d]
@@ -119,6 +130,8 @@ class Lamb(Optimizer):
         dialect: str = "debiased",
         ratio_bounds: Bounds | None = None,
         phi_bounds: Bounds | None = None,
+        layer_floor: float | None = None,
+        direction_floor: float | None = None,
         max_grad_norm: float | None = None,
         adapt: bool = True,
         per_row: bool = False,
@@ -134,6 +147,8 @@ class Lamb(Optimizer):
             "dialect": dialect,
             "ratio_bounds": ratio_bounds,
             "phi_bounds": phi_bounds,
+            "layer_floor": layer_floor,
+            "direction_floor": direction_floor,
             "max_grad_norm": max_grad_norm,
             "adapt": adapt,
             "per_row": per_row,
@@ -141,6 +156,13 @@ class Lamb(Optimizer):
         }
         _check_options(defaults)
         super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As torch's optimizers do: options that came later take the value that older states were saved under."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name in _LATER_OPTIONS:
+                group.setdefault(name, None)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; options that it leaves out take the optimizer's defaults.
@@ -364,7 +386,10 @@ def _step_plain(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dialec
 
         if group["adapt"]:
             x_norm, u_norm = (_norm(z, group["per_row"]) for z in (x, u))
-            ratio = state["trust_ratio"] = _trust_ratio(x_norm, u_norm * scale, dialect)
+            root = math.sqrt(x.numel() / x_norm.numel())
+            x_norm = x_norm.clamp(min=dialect.layer_floor * root)
+            u_norm = (u_norm * scale).clamp(min=dialect.direction_floor * root)
+            ratio = state["trust_ratio"] = _trust_ratio(x_norm, u_norm, dialect)
             x.addcmul_(u, ratio, value=-group["lr"] * scale)
         else:
             x.add_(u, alpha=-group["lr"] * scale)
@@ -397,7 +422,9 @@ def _step_batched(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dial
 
         if group["adapt"]:
             x_norms, u_norms = (torch.stack(torch._foreach_norm(z)) for z in (xs, u))
-            ratios = _trust_ratio(x_norms, u_norms * scale, dialect).unbind()
+            x_norms = _at_least(x_norms, dialect.layer_floor, _roots(xs))
+            u_norms = _at_least(u_norms * scale, dialect.direction_floor, _roots(xs))
+            ratios = _trust_ratio(x_norms, u_norms, dialect).unbind()
             torch._foreach_addcmul_(xs, u, ratios, value=-group["lr"] * scale)
             for state, ratio in zip(states, ratios, strict=True):
                 state["trust_ratio"] = ratio
@@ -466,7 +493,9 @@ def _step_fused(batch: list[_Layer], group: dict[str, Any], dialect: Dialect, sc
         if not squares.isfinite().all():
             scratch.clear()  # the next step must not find NaN there, since 0 * NaN is NaN
         x_norms, d_norms = squares.sqrt().to(batch[0].x.dtype)
-        ratios = _trust_ratio(x_norms, d_norms * scale, dialect)
+        roots = _roots(layer.x for layer in batch)
+        x_norms = _at_least(x_norms, dialect.layer_floor, roots)
+        ratios = _trust_ratio(x_norms, _at_least(d_norms * scale, dialect.direction_floor, roots), dialect)
         rates = (group["lr"] * ratios).tolist()
         for layer, ratio in zip(batch, ratios.unbind(), strict=True):
             layer.state["trust_ratio"] = ratio
@@ -562,6 +591,18 @@ def _constants(group: dict[str, Any], dialect: Dialect, step: int) -> tuple[floa
     return group["eps"] * root, root / (1 - beta1**step)
 
 
+def _roots(layers: Iterable[Tensor]) -> list[float]:
+    """For each layer the root of its number of entries: its norm if all of them were 1."""
+    return [math.sqrt(layer.numel()) for layer in layers]
+
+
+def _at_least(norms: Tensor, floor: float, roots: list[float]) -> Tensor:
+    """Norms [layers] whose root mean squares are below the floor, lifted to it; without a copy to the device."""
+    if not floor:
+        return norms
+    return torch.stack(torch._foreach_clamp_min(list(norms.unbind()), [floor * root for root in roots]))
+
+
 def _trust_ratio(x_norm: Tensor, u_norm: Tensor, dialect: Dialect) -> Tensor:
     phi = x_norm.clamp(*dialect.phi_bounds)
     ratio = torch.where((phi > 0) & (u_norm > 0), phi / u_norm, 1.0)
@@ -604,8 +645,7 @@ def _is_batched(group: dict[str, Any]) -> bool:
 
 def _dialect(group: dict[str, Any]) -> Dialect:
     """The group's dialect, with the group's own bounds in place of the dialect's."""
-    names = ("phi_bounds", "ratio_bounds", "max_grad_norm")
-    return replace(DIALECTS[group["dialect"]], **{name: group[name] for name in names if group[name] is not None})
+    return replace(DIALECTS[group["dialect"]], **{name: group[name] for name in _REPLACEABLE if group[name] is not None})
 
 
 def _check_options(group: dict[str, Any]) -> None:
@@ -633,6 +673,9 @@ def _check_options(group: dict[str, Any]) -> None:
             f"dialect {group['dialect']!r} needs phi_bounds with a lower bound > 0, got {dialect.phi_bounds!r}: "
             "at x = 0 its step would be neither zero nor normalised"
         )
+    for name in ("layer_floor", "direction_floor"):
+        if not 0 <= getattr(dialect, name) < math.inf:
+            raise ValueError(f"{name} must be a number >= 0 (0: no floor), got {getattr(dialect, name)!r}")
     if not dialect.max_grad_norm > 0:
         raise ValueError(f"max_grad_norm must be > 0 (math.inf: no clipping), got {dialect.max_grad_norm!r}")
 

@@ -68,6 +68,20 @@ def clipped(layers: Layers, gradients: list[Layers], *, lr, betas, eps, weight_d
     )
 
 
+def relative(layers: Layers, gradients: list[Layers], *, lr, betas, eps, weight_decay) -> Layers:
+    (beta1, beta2), results = betas, []
+    for i, start in enumerate(layers):
+        x, m, v = start, 0.0, 0.0
+        for t, step in enumerate(gradients, start=1):
+            m = beta1 * m + (1 - beta1) * step[i]
+            v = beta2 * v + (1 - beta2) * step[i] ** 2
+            u = (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + eps) + weight_decay * x
+            rms_x, rms_u = norm(x) / math.sqrt(x.size), norm(u) / math.sqrt(u.size)
+            x = x - lr * max(rms_x, 0.02) * u / max(rms_u, 1.0)
+        results.append(x)
+    return results
+
+
 def normalized(layers: Layers, gradients: list[Layers], *, lr, betas, eps, weight_decay) -> Layers:
     beta1, results = betas[0], []
     for i, start in enumerate(layers):

@@ -151,7 +151,7 @@ def test_without_adaptation_it_is_adamw(run):
 
 @pytest.mark.parametrize(
     ("dialect", "displacement"),
-    [("paper", 0.2), ("debiased", 0.2), ("nvlamb", 0.2), ("clipped", 0.2), ("normalized", 0.05)],
+    [("paper", 0.2), ("debiased", 0.2), ("nvlamb", 0.2), ("clipped", 0.2), ("relative", 0.2), ("normalized", 0.05)],
 )
 def test_first_step_of_a_constant_layer(dialect, displacement):
     """|x| = 4 and u is constant, so lr * |x| / sqrt(4) an entry: not the 2.0 of implementations that correct after."""
@@ -168,9 +168,8 @@ def test_step_length_ignores_the_gradient_scale(dialect, foreach, seed, gradient
     rng = np.random.default_rng(seed)
     start = rng.normal(size=(3, 4)) * weight_scale
     [x] = params = parameters([start])
-    optimizer = Lamb(
-        params, lr=0.1, weight_decay=0, dialect=dialect, ratio_bounds=(0, math.inf), phi_bounds=(0.5, 8), foreach=foreach
-    )
+    free = {"ratio_bounds": (0, math.inf), "phi_bounds": (0.5, 8), "direction_floor": 0}
+    optimizer = Lamb(params, lr=0.1, weight_decay=0, dialect=dialect, foreach=foreach, **free)
     advance(optimizer, params, [[rng.normal(size=(3, 4)) * gradient_scale]])
     length = np.linalg.norm(x.detach().numpy() - start)
     assert length == pytest.approx(0.1 * np.clip(np.linalg.norm(start), 0.5, 8), rel=1e-9)
@@ -185,7 +184,8 @@ def test_no_direction_no_move(dialect, foreach):
     advance(optimizer, params, [[np.zeros_like(x) for x in start]] * 2)
     for p, x in zip(params, start, strict=True):
         assert np.array_equal(p.detach().numpy(), x)
-    assert [ratio.item() for ratio in optimizer.trust_ratios().values()] == [1, 1, 1]
+    if not DIALECTS[dialect].direction_floor:
+        assert [ratio.item() for ratio in optimizer.trust_ratios().values()] == [1, 1, 1]
 
 
 @EVERY_PATH
@@ -199,6 +199,55 @@ def test_a_layer_at_zero_leaves_it(foreach):
     assert step_from_zero(dialect="debiased") == pytest.approx([-0.1, 0.1, -0.1, 0.1])  # ratio 1
     assert step_from_zero(dialect="debiased", phi_bounds=(0.5, 1)) == pytest.approx([-0.025, 0.025, -0.025, 0.025])
     assert step_from_zero(dialect="normalized", phi_bounds=(0.5, 1)) == pytest.approx([-0.01, 0.04, -0.02, 0.02])
+
+
+@EVERY_PATH
+def test_touched_rows_of_a_table_move_as_far_as_any_other_layer(foreach):
+    """A batch touches 4 of 400 rows. Whole-table normalisation gives them the step of all: sqrt(400 / 4) times as far."""
+
+    def moved(dialect):
+        table, layer = params = parameters([np.ones((400, 3)), np.ones((4, 3))])
+        gradient = np.zeros((400, 3))
+        gradient[:4] = 1.0
+        advance(
+            Lamb(params, lr=0.1, weight_decay=0, dialect=dialect, foreach=foreach), params, [[gradient, np.ones((4, 3))]]
+        )
+        assert torch.equal(table[4:], torch.ones(396, 3, dtype=table.dtype))
+        return (1 - table[0, 0].item()) / (1 - layer[0, 0].item())
+
+    assert moved("debiased") == pytest.approx(10)
+    assert moved("relative") == pytest.approx(1)
+
+
+@EVERY_PATH
+def test_gradients_that_cancel_shorten_the_step_of_the_relative_dialect_alone(foreach):
+    """LAMB gives every layer its full step, also where the gradient is nothing but noise."""
+    rng = np.random.default_rng(0)
+    gradients = [[rng.normal(size=1000)] for _ in range(50)]  # no direction in them
+
+    def last_step(dialect):
+        params = parameters([np.ones(1000)])
+        optimizer = Lamb(params, lr=1e-3, weight_decay=0, dialect=dialect, foreach=foreach)
+        advance(optimizer, params, gradients[:-1])
+        before = params[0].detach().clone()
+        advance(optimizer, params, gradients[-1:])
+        return float((params[0].detach() - before).norm() / before.norm() / 1e-3)
+
+    assert last_step("debiased") == pytest.approx(1, rel=1e-3)
+    assert 0.1 < last_step("relative") < 0.4  # sqrt((1 - beta_1) / (1 + beta_1)) = 0.23 for independent gradients
+
+
+@EVERY_PATH
+def test_floors_are_of_root_mean_squares(foreach):
+    """A layer of any size: its step is lr * max(rms(x), layer_floor) / max(rms(u), direction_floor) * u."""
+    start = [np.full((2, 3), 0.1), np.zeros(5)]
+    params = parameters(start)
+    optimizer = Lamb(
+        params, lr=0.1, betas=(0, 0), eps=0, weight_decay=0, layer_floor=0.5, direction_floor=2.0, foreach=foreach
+    )
+    advance(optimizer, params, [[np.ones_like(x) for x in start]])
+    for p, x in zip(params, start, strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), x - 0.1 * 0.5 / 2.0, rtol=1e-12)
 
 
 @EVERY_PATH
@@ -302,12 +351,13 @@ BOUNDS = st.sampled_from([None, (0.0, math.inf), (0.5, 2.0), (3.0, 3.0)])
     small=st.sampled_from([0, 0, 4, 20]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     adapt=st.booleans(),
+    floors=st.sampled_from([(None, None), (0.0, 0.5), (0.3, 0.0), (2.0, 2.0)]),
     ratio_bounds=BOUNDS,
     phi_bounds=BOUNDS,
     max_grad_norm=st.sampled_from([None, 0.5, 1e3, math.inf]),
     data=st.data(),
 )
-def test_fused_equals_plain(dialect, run, piece, small, dtype, adapt, ratio_bounds, phi_bounds, max_grad_norm, data):
+def test_fused_equals_plain(dialect, run, piece, small, dtype, adapt, floors, ratio_bounds, phi_bounds, max_grad_norm, data):
     """However layers are cut into pieces or put together. The tolerance is for some ten roundings an entry and path."""
     if dialect == "normalized" and phi_bounds == (0.0, math.inf):
         phi_bounds = None  # refused
@@ -316,6 +366,7 @@ def test_fused_equals_plain(dialect, run, piece, small, dtype, adapt, ratio_boun
     missing = [[data.draw(st.integers(0, 4)) == 0 for _ in start] for _ in gradients]
     gradients = [[None if gone else g for g, gone in zip(*step, strict=True)] for step in zip(gradients, missing, strict=True)]
     options |= {"adapt": adapt, "ratio_bounds": ratio_bounds, "phi_bounds": phi_bounds, "max_grad_norm": max_grad_norm}
+    options |= dict(zip(("layer_floor", "direction_floor"), floors, strict=True))
     outcomes = []
     for foreach in (False, None):
         params = parameters(start, dtype)
@@ -718,12 +769,14 @@ def test_parameter_groups_of_a_network():
         ({"betas": (0.9,)}, "betas must be"),
         ({"eps": -1.0}, "eps must be"),
         ({"weight_decay": -0.01}, "weight_decay must be"),
-        ({"dialect": "lamb"}, "unknown dialect 'lamb': choose one of 'paper', 'debiased', 'nvlamb', 'clipped', 'norm"),
+        ({"dialect": "lamb"}, "unknown dialect 'lamb': choose one of 'paper', 'debiased', 'nvlamb', 'clipped', 'relative', 'norm"),
         ({"ratio_bounds": (2, 1)}, "ratio_bounds must be"),
         ({"phi_bounds": (-1, 1)}, "phi_bounds must be"),
         ({"phi_bounds": (0, 0)}, "phi_bounds must be"),
         ({"phi_bounds": 10}, "phi_bounds must be"),
         ({"dialect": "normalized", "phi_bounds": (0, 1)}, "lower bound > 0"),
+        ({"layer_floor": -0.1}, "layer_floor must be"),
+        ({"direction_floor": math.inf}, "direction_floor must be"),
         ({"max_grad_norm": 0.0}, "max_grad_norm must be"),
     ],
 )
@@ -756,6 +809,23 @@ def test_sparse_gradients_are_refused_before_anything_moves(foreach):
     with pytest.raises(RuntimeError, match=r"sparse gradients, and parameter 'embedding.weight'"):
         optimizer.step()
     assert torch.equal(dense.weight, before)
+
+
+def test_a_state_from_before_the_floors_loads_and_goes_on_as_it_was():
+    rng = np.random.default_rng(0)
+    start, gradients = [rng.normal(size=(3, 4))], [[rng.normal(size=(3, 4))] for _ in range(4)]
+    whole, first, second = (parameters(start) for _ in range(3))
+    advance(Lamb(whole, lr=0.1), whole, gradients)
+    saved = Lamb(first, lr=0.1)
+    advance(saved, first, gradients[:2])
+    state = saved.state_dict()
+    for group in state["param_groups"]:
+        del group["layer_floor"], group["direction_floor"]
+    second = parameters([p.detach() for p in first])
+    loaded = Lamb(second, dialect="relative")
+    loaded.load_state_dict(state)
+    advance(loaded, second, gradients[2:])
+    assert torch.equal(second[0], whole[0])
 
 
 def test_the_state_of_another_optimizer_is_refused():
