@@ -14,12 +14,17 @@ import torch
 from torch import Tensor, nn
 
 
+def last_linear(model: nn.Module) -> nn.Linear | None:
+    """The last linear layer, which is a model's head; None if there is none."""
+    return next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
+
+
 def fresh_regression_head(model: nn.Module) -> nn.Linear | None:
     """The last linear layer, if it has one output and a bias of exactly 0, as only an untrained one has; else None."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not layers or layers[-1].out_features != 1 or layers[-1].bias is None or bool(layers[-1].bias.any()):
+    head = last_linear(model)
+    if head is None or head.out_features != 1 or head.bias is None or bool(head.bias.any()):
         return None
-    return layers[-1]
+    return head
 
 
 @torch.no_grad()

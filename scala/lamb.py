@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT, StateDict
 
+from scala.heads import last_linear
+from scala.orthogonal import orthogonal
+
 Bounds = tuple[float, float]
 
 
@@ -27,6 +30,8 @@ class Dialect:
         bias_correction: Divide the moments by 1 - beta^t, as Adam does.
         second_moment: Divide the momentum by sqrt(v) + eps. Without it v is not even allocated, and betas[1] and
             eps are not used.
+        orthogonal: The direction of a matrix is its momentum made orthogonal (`scala.orthogonal`), of root mean square 1,
+            in place of Adam's. Needs second_moment=False.
         phi_bounds: phi(z) is z clamped to these bounds; (0, inf) is the identity.
         ratio_bounds: The trust ratio is clamped to these bounds; (0, inf) leaves it alone.
         layer_floor: The root mean square of a layer counts as at least this, so that small and zero layers move too.
@@ -38,6 +43,7 @@ class Dialect:
 
     bias_correction: bool = True
     second_moment: bool = True
+    orthogonal: bool = False
     phi_bounds: Bounds = (0.0, math.inf)
     ratio_bounds: Bounds = (0.0, math.inf)
     layer_floor: float = 0.0
@@ -51,6 +57,7 @@ DIALECTS: dict[str, Dialect] = {
     "nvlamb": Dialect(max_grad_norm=1.0),
     "clipped": Dialect(ratio_bounds=(0.01, 10.0)),
     "relative": Dialect(layer_floor=0.02, direction_floor=1.0),
+    "orthogonal": Dialect(second_moment=False, orthogonal=True, layer_floor=0.02),
     "normalized": Dialect(bias_correction=False, second_moment=False, phi_bounds=(1.0, 1.0)),
 }
 
@@ -204,27 +211,33 @@ class Lamb(Optimizer):
 
         for group, dialect in zip(self.param_groups, dialects, strict=True):
             layers = self._layers(group, dialect, norm)
-            if _is_batched(group):
+            if dialect.orthogonal:
+                _step_orthogonal(layers, group, dialect)
+            elif _is_batched(group):
                 _step_batched(layers, group, dialect)
             elif group["per_row"] or group["foreach"] is False:
                 _step_plain(layers, group, dialect)
             else:
-                small: list[_Layer] = []
-                batch: list[_Layer] = []
-                for layer in layers:
-                    if not _is_fusable(layer):
-                        _step_plain([layer], group, dialect)
-                    elif layer.x.numel() < _SMALL:
-                        small.append(layer)
-                    else:
-                        if batch and not _fits(layer, batch):
-                            _step_fused(batch, group, dialect, self._scratch)
-                            batch = []
-                        batch.append(layer)
-                if batch:
-                    _step_fused(batch, group, dialect, self._scratch)
-                _step_batched(small, group, dialect)
+                self._step_mixed(layers, group, dialect)
         return loss
+
+    def _step_mixed(self, layers: Iterable["_Layer"], group: dict[str, Any], dialect: Dialect) -> None:
+        """On a CPU: each layer by the path that is fastest for it."""
+        small: list[_Layer] = []
+        batch: list[_Layer] = []
+        for layer in layers:
+            if not _is_fusable(layer):
+                _step_plain([layer], group, dialect)
+            elif layer.x.numel() < _SMALL:
+                small.append(layer)
+            else:
+                if batch and not _fits(layer, batch):
+                    _step_fused(batch, group, dialect, self._scratch)
+                    batch = []
+                batch.append(layer)
+        if batch:
+            _step_fused(batch, group, dialect, self._scratch)
+        _step_batched(small, group, dialect)
 
     def trust_ratios(self) -> dict[str | int, Tensor]:
         """The latest trust ratio of each parameter, for diagnostics.
@@ -330,13 +343,19 @@ class Lamb(Optimizer):
             yield _Layer(p, x, grad, clips.get((grad.device, full)), state)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float = 0.01, adapt_undecayed: bool = True) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float = 0.01, adapt_undecayed: bool = True, dialect: str | None = None
+) -> list[dict[str, Any]]:
     """The usual two groups of a network: biases, norm gains and other vectors and scalars do not decay.
+
+    With dialect "orthogonal" there is a third: the hidden matrices take it, all else takes "relative". Hidden are all
+    matrices but the tables of `nn.Embedding` and the head, which is the last linear layer.
 
     Args:
         model: Its trainable parameters are taken, by name.
         weight_decay: lambda of the weights that decay.
         adapt_undecayed: Whether the others use the trust ratio. False is what timm and apex do by default.
+        dialect: A key of `DIALECTS`; None: the groups name none, and the optimizer's own applies.
 
     Returns:
         Groups for `Lamb`, named, none of them empty.
@@ -344,17 +363,31 @@ def parameter_groups(model: nn.Module, weight_decay: float = 0.01, adapt_undecay
     Raises:
         ValueError: Nothing in the model is trainable.
     """
+    by_matrix = dialect is not None and dialect in DIALECTS and DIALECTS[dialect].orthogonal
+    not_hidden = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    if (head := last_linear(model)) is not None:
+        not_hidden.add(id(head.weight))
+    hidden: list[tuple[str, Tensor]] = []
     decayed: list[tuple[str, Tensor]] = []
     undecayed: list[tuple[str, Tensor]] = []
     for name, p in model.named_parameters():
         if p.requires_grad:
-            (undecayed if p.ndim < 2 or name.endswith("bias") else decayed).append((name, p))
-    if not decayed and not undecayed:
+            if p.ndim < 2 or name.endswith("bias"):
+                undecayed.append((name, p))
+            elif by_matrix and id(p) not in not_hidden:
+                hidden.append((name, p))
+            else:
+                decayed.append((name, p))
+    if not hidden and not decayed and not undecayed:
         raise ValueError(f"{type(model).__name__} has no trainable parameter: set requires_grad on some")
-    groups = [
+    groups: list[dict[str, Any]] = [
+        {"params": hidden, "weight_decay": weight_decay, "adapt": True},
         {"params": decayed, "weight_decay": weight_decay, "adapt": True},
         {"params": undecayed, "weight_decay": 0.0, "adapt": adapt_undecayed},
     ]
+    if dialect is not None:
+        for group in groups:
+            group["dialect"] = "relative" if by_matrix and group["params"] is not hidden else dialect
     return [group for group in groups if group["params"]]
 
 
@@ -434,6 +467,50 @@ def _step_batched(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dial
             torch._foreach_copy_(params, xs)
 
 
+def _step_orthogonal(layers: Iterable[_Layer], group: dict[str, Any], dialect: Dialect) -> None:
+    """Some matrices at a time: together they are faster, and all of a large model would need its memory twice."""
+    batch: list[_Layer] = []
+    for layer in layers:
+        if batch and (layer.x.device != batch[0].x.device or _entries(batch) + layer.x.numel() > _STACK):
+            _step_matrices(batch, group, dialect)
+            batch = []
+        batch.append(layer)
+    if batch:
+        _step_matrices(batch, group, dialect)
+
+
+def _step_matrices(batch: list[_Layer], group: dict[str, Any], dialect: Dialect) -> None:
+    beta1 = group["betas"][0]
+    momenta = []
+    for layer in batch:
+        grad = layer.clipped()
+        m = layer.state["exp_avg"].lerp_(grad, 1 - beta1)
+        momenta.append(torch.lerp(m, grad, 1 - beta1).flatten(1))  # Nesterov's: the gradient of now counts once more
+    for layer, r in zip(batch, orthogonal(momenta), strict=True):
+        p, x, _, _, state = layer
+        root = math.sqrt(x.numel())
+        norm = _whole_norm(r)
+        u = r.reshape(x.shape) * torch.where(norm > 0, root / norm, 0.0)
+        if group["weight_decay"]:
+            u = torch.add(u, x, alpha=group["weight_decay"])
+        rate: Tensor | float = group["lr"]
+        if group["adapt"]:
+            x_norm = _whole_norm(x).clamp(min=dialect.layer_floor * root)
+            u_norm = _whole_norm(u).clamp(min=dialect.direction_floor * root)
+            ratio = state["trust_ratio"] = _trust_ratio(x_norm, u_norm, dialect)
+            rate = ratio * group["lr"]
+        x.sub_(u.mul_(rate))
+        if x is not p:
+            p.copy_(x)
+
+
+def _entries(layers: Iterable[_Layer]) -> int:
+    return sum(layer.x.numel() for layer in layers)
+
+
+_STACK = 2**26
+"""Entries of matrices that are made orthogonal together."""
+
 # Entries of a layer that are worked on together: many enough to hide what a call costs, few enough that the norms find in
 # cache what the moments' update left there. Sums of so few squares are also far more accurate than those of a layer.
 _PIECE = 2**20
@@ -472,7 +549,7 @@ def _fits(layer: _Layer, batch: list[_Layer]) -> bool:
     """Whether it can go through the same calls, and they make up at most a piece; a larger layer goes alone."""
     first = batch[0]
     alike = (layer.x.dtype, layer.state["step"]) == (first.x.dtype, first.state["step"])
-    return alike and layer.x.numel() + sum(other.x.numel() for other in batch) <= _PIECE
+    return alike and layer.x.numel() + _entries(batch) <= _PIECE
 
 
 def _step_fused(batch: list[_Layer], group: dict[str, Any], dialect: Dialect, scratch: _Scratch) -> None:
@@ -661,14 +738,19 @@ def _check_options(group: dict[str, Any]) -> None:
     if group["dialect"] not in DIALECTS:
         raise ValueError(f"unknown dialect {group['dialect']!r}: choose one of {', '.join(map(repr, DIALECTS))}")
 
-    dialect = _dialect(group)
+    _check_dialect(group, _dialect(group))
+
+
+def _check_dialect(group: dict[str, Any], dialect: Dialect) -> None:
     for name in ("phi_bounds", "ratio_bounds"):
         match getattr(dialect, name):
             case (lower, upper) if 0 <= lower <= upper and upper > 0:
                 pass
             case bounds:
                 raise ValueError(f"{name} must be (lower, upper) with 0 <= lower <= upper and 0 < upper, got {bounds!r}")
-    if not dialect.second_moment and dialect.phi_bounds[0] == 0:
+    if dialect.orthogonal and group["per_row"]:
+        raise ValueError(f"dialect {group['dialect']!r} is of whole matrices: unset per_row")
+    if not dialect.second_moment and not dialect.orthogonal and dialect.phi_bounds[0] == 0:
         raise ValueError(
             f"dialect {group['dialect']!r} needs phi_bounds with a lower bound > 0, got {dialect.phi_bounds!r}: "
             "at x = 0 its step would be neither zero nor normalised"
@@ -686,6 +768,11 @@ def _check_parameters(group: dict[str, Any]) -> None:
             raise ValueError(
                 f"parameter {key!r} of the group is {p.dtype}, but Lamb optimizes real floating-point tensors only; "
                 "keep the real and imaginary parts of a complex one as two parameters"
+            )
+        if p.ndim < 2 and _dialect(group).orthogonal:
+            raise ValueError(
+                f"parameter {key!r} of the group has shape {tuple(p.shape)}, and dialect {group['dialect']!r} is of matrices: "
+                "use scala.lamb.parameter_groups(model, dialect=...), which gives the others a dialect of their own"
             )
         if group["per_row"] and p.ndim == 0:
             raise ValueError(f"parameter {key!r} of the group is a scalar and has no rows: unset per_row for it")

@@ -209,10 +209,14 @@ class ScalaTrainer(Trainer):
         """Make the leader: LAMB over named parameters, biases and norms not decayed, unless another was asked for."""
         if self.optimizer is None and self.args.leader == "lamb":
             self.optimizer = Lamb(
-                parameter_groups(model[0] if model else self.model, self.args.weight_decay, self.args.lamb_adapt_undecayed),
+                parameter_groups(
+                    model[0] if model else self.model,
+                    self.args.weight_decay,
+                    self.args.lamb_adapt_undecayed,
+                    self.args.lamb_dialect,
+                ),
                 lr=self.args.learning_rate,
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
-                dialect=self.args.lamb_dialect,
             )
         return super().create_optimizer(*model)
 

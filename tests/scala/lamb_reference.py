@@ -82,6 +82,32 @@ def relative(layers: Layers, gradients: list[Layers], *, lr, betas, eps, weight_
     return results
 
 
+def orthogonal(layers: Layers, gradients: list[Layers], *, lr, betas, eps, weight_decay) -> Layers:
+    """Of matrices: Muon's direction (Jordan 2024), one matrix at a time, and LAMB's ratio."""
+    beta1, results = betas[0], []
+    for i, start in enumerate(layers):
+        x, m = start, np.zeros_like(start)
+        for step in gradients:
+            m = beta1 * m + (1 - beta1) * step[i]
+            r = newton_schulz((beta1 * m + (1 - beta1) * step[i]).reshape(len(x), -1)).reshape(x.shape)
+            u = r * math.sqrt(r.size) / norm(r) if norm(r) > 0 else r
+            u = u + weight_decay * x
+            if norm(u) > 0:
+                x = x - lr * max(norm(x), 0.02 * math.sqrt(x.size)) * u / norm(u)
+        results.append(x)
+    return results
+
+
+def newton_schulz(matrix: np.ndarray) -> np.ndarray:
+    if norm(matrix) == 0:
+        return matrix
+    x = matrix / norm(matrix)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
+    return x
+
+
 def normalized(layers: Layers, gradients: list[Layers], *, lr, betas, eps, weight_decay) -> Layers:
     beta1, results = betas[0], []
     for i, start in enumerate(layers):

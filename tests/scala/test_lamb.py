@@ -19,7 +19,8 @@ from torch import nn
 from scala import lamb
 from scala.lamb import DIALECTS, Dialect, Lamb, parameter_groups
 
-EVERY_DIALECT = pytest.mark.parametrize("dialect", DIALECTS)
+EVERY_DIALECT = pytest.mark.parametrize("dialect", [name for name, dialect in DIALECTS.items() if not dialect.orthogonal])
+"""Of layers of any shape; the one of matrices has tests of its own."""
 EVERY_PATH = pytest.mark.parametrize("foreach", [False, None, True], ids=["plain", "fused", "batched"])
 FAST_PATHS = pytest.mark.parametrize("foreach", [None, True], ids=["fused", "batched"])
 
@@ -209,9 +210,7 @@ def test_touched_rows_of_a_table_move_as_far_as_any_other_layer(foreach):
         table, layer = params = parameters([np.ones((400, 3)), np.ones((4, 3))])
         gradient = np.zeros((400, 3))
         gradient[:4] = 1.0
-        advance(
-            Lamb(params, lr=0.1, weight_decay=0, dialect=dialect, foreach=foreach), params, [[gradient, np.ones((4, 3))]]
-        )
+        advance(Lamb(params, lr=0.1, weight_decay=0, dialect=dialect, foreach=foreach), params, [[gradient, np.ones((4, 3))]])
         assert torch.equal(table[4:], torch.ones(396, 3, dtype=table.dtype))
         return (1 - table[0, 0].item()) / (1 - layer[0, 0].item())
 
@@ -242,9 +241,7 @@ def test_floors_are_of_root_mean_squares(foreach):
     """A layer of any size: its step is lr * max(rms(x), layer_floor) / max(rms(u), direction_floor) * u."""
     start = [np.full((2, 3), 0.1), np.zeros(5)]
     params = parameters(start)
-    optimizer = Lamb(
-        params, lr=0.1, betas=(0, 0), eps=0, weight_decay=0, layer_floor=0.5, direction_floor=2.0, foreach=foreach
-    )
+    optimizer = Lamb(params, lr=0.1, betas=(0, 0), eps=0, weight_decay=0, layer_floor=0.5, direction_floor=2.0, foreach=foreach)
     advance(optimizer, params, [[np.ones_like(x) for x in start]])
     for p, x in zip(params, start, strict=True):
         np.testing.assert_allclose(p.detach().numpy(), x - 0.1 * 0.5 / 2.0, rtol=1e-12)
@@ -281,6 +278,87 @@ def test_a_dialect_of_ones_own(foreach, monkeypatch):
     optimizer = Lamb(params, 0.1, weight_decay=0.5, dialect="momentum", phi_bounds=(1, 1), adapt=False, foreach=foreach)
     advance(optimizer, params, [[np.array([1.0, 2.0])]])
     assert x.tolist() == pytest.approx([3 - 0.1 * (1 + 1.5), 4 - 0.1 * (2 + 2)])  # m^ = g at the first step
+
+
+# --- matrices -------------------------------------------------------------------------------------------------------
+
+
+MATRICES = st.lists(st.integers(1, 5), min_size=2, max_size=3)
+
+
+@EVERY_PATH
+@given(run=runs(MATRICES))
+def test_orthogonal_equals_its_formula(foreach, run):
+    start, gradients, options = run
+    params = parameters(start)
+    advance(Lamb(params, dialect="orthogonal", foreach=foreach, **options), params, gradients)
+    assert_close(params, reference.orthogonal(start, gradients, **options), 1e-9)
+
+
+def test_matrices_of_many_shapes_dtypes_and_stacks_equal_each_alone(monkeypatch):
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (4, 3), (8, 2), (2, 8), (3, 4), (5, 5), (2, 2, 4)]
+    dtypes = [torch.float32, torch.float64, torch.float32, torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+    start = [rng.normal(size=shape) for shape in shapes]
+    gradients = [[rng.normal(size=shape) for shape in shapes] for _ in range(3)]
+    monkeypatch.setattr("scala.lamb._STACK", 20)
+
+    together = [parameters([x], dtype)[0] for x, dtype in zip(start, dtypes, strict=True)]
+    advance(Lamb(together, lr=0.1, dialect="orthogonal"), together, gradients)
+    for i, p in enumerate(together):
+        [alone] = parameters([start[i]], dtypes[i])
+        advance(Lamb([alone], lr=0.1, dialect="orthogonal"), [alone], [[step[i]] for step in gradients])
+        torch.testing.assert_close(p, alone)
+
+
+def test_a_matrix_step_is_large_along_no_direction():
+    """A gradient of rank one: Adam's direction is as long along it as the layer's norm allows, the orthogonal one is not."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(64, 256))
+    gradient = np.outer(rng.normal(size=64), rng.normal(size=256)) + 1e-2 * rng.normal(size=(64, 256))
+
+    def along(dialect):
+        [x] = params = parameters([start])
+        advance(Lamb(params, lr=1e-2, weight_decay=0, dialect=dialect), params, [[gradient]])
+        moved = x.detach().numpy() - start
+        assert np.linalg.norm(moved) == pytest.approx(1e-2 * np.linalg.norm(start), rel=1e-6)  # of the same length
+        return np.linalg.norm(moved, 2) / np.linalg.norm(start, 2)
+
+    assert along("debiased") > 4 * along("orthogonal")
+
+
+def test_the_state_of_a_matrix_is_its_momentum_alone():
+    [x] = params = parameters([np.ones((2, 3))])
+    optimizer = Lamb(params, dialect="orthogonal")
+    advance(optimizer, params, [[np.ones((2, 3))]])
+    assert set(optimizer.state[x]) == {"step", "exp_avg", "trust_ratio"}
+
+
+def test_groups_of_a_network_with_orthogonal_matrices():
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(5, 4)
+            self.hidden = nn.Linear(4, 4)
+            self.norm = nn.LayerNorm(4)
+            self.head = nn.Linear(4, 2)
+
+    groups = parameter_groups(Classifier(), weight_decay=0.1, dialect="orthogonal")
+    found = [(group["dialect"], group["weight_decay"], [name for name, _ in group["params"]]) for group in groups]
+    assert found == [
+        ("orthogonal", 0.1, ["hidden.weight"]),
+        ("relative", 0.1, ["words.weight", "head.weight"]),
+        ("relative", 0.0, ["hidden.bias", "norm.weight", "norm.bias", "head.bias"]),
+    ]
+    assert all("dialect" not in group for group in parameter_groups(Classifier()))  # the optimizer's own applies
+
+
+def test_a_tied_table_is_a_table_and_not_a_matrix():
+    table, hidden, head = nn.Embedding(5, 4), nn.Linear(4, 4, bias=False), nn.Linear(4, 5, bias=False)
+    head.weight = table.weight
+    [matrices, tables] = parameter_groups(nn.Sequential(table, hidden, head), dialect="orthogonal")
+    assert [name for name, _ in matrices["params"]] == ["1.weight"]
+    assert [name for name, _ in tables["params"]] == ["0.weight"]
 
 
 # --- rows, groups, the two paths ------------------------------------------------------------------------------------
@@ -495,7 +573,8 @@ def test_which_path_runs(monkeypatch):
 
 def test_groups_of_different_dialects_do_not_disturb_each_other():
     rng = np.random.default_rng(0)
-    start, gradients = [rng.normal(size=4) for _ in DIALECTS], [[rng.normal(size=4) for _ in DIALECTS] for _ in range(3)]
+    start = [rng.normal(size=(2, 2)) for _ in DIALECTS]
+    gradients = [[rng.normal(size=(2, 2)) for _ in DIALECTS] for _ in range(3)]
     params = parameters(start)
     advance(
         Lamb([{"params": [p], "dialect": d, "max_grad_norm": math.inf} for p, d in zip(params, DIALECTS, strict=True)]),
@@ -536,16 +615,18 @@ def test_trust_ratios_by_name_and_by_position():
     assert {key: ratio.item() for key, ratio in by_position.trust_ratios().items()} == {0: 0.25, 2: 2.0}
 
 
-@EVERY_DIALECT
+@pytest.mark.parametrize("dialect", DIALECTS)
 @EVERY_PATH
 def test_step_reads_no_value_from_the_device(dialect, foreach):
     """Tensors on the meta device have no values, so anything that would synchronise fails there."""
+    matrices = DIALECTS[dialect].orthogonal
     params = [
         nn.Parameter(torch.empty(shape, device="meta", dtype=dtype))
-        for shape in [(3, 2), (4,)]
+        for shape in [(3, 2), (2, 4) if matrices else (4,)]
         for dtype in (torch.float32, torch.bfloat16)
     ]
-    optimizer = Lamb([{"params": params[:2]}, {"params": params[2:], "per_row": True}], dialect=dialect, foreach=foreach)
+    second = {"params": params[2:], "per_row": not matrices}
+    optimizer = Lamb([{"params": params[:2]}, second], dialect=dialect, foreach=foreach)
     for p in params:
         p.grad = torch.empty_like(p)
     for _ in range(2):
@@ -599,12 +680,12 @@ def on_disk_and_back(state_dict):
     return torch.load(file, weights_only=True)
 
 
-@EVERY_DIALECT
+@pytest.mark.parametrize("dialect", DIALECTS)
 @EVERY_PATH
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_saved_and_loaded_it_continues_bit_for_bit(dialect, foreach, dtype):
     rng = np.random.default_rng(0)
-    shapes = [(3, 4), (), (5,)]
+    shapes = [(3, 4), (4, 2), (5, 1)] if DIALECTS[dialect].orthogonal else [(3, 4), (), (5,)]
     gradients = [[rng.normal(size=shape) for shape in shapes] for _ in range(6)]
     params = parameters([rng.normal(size=shape) for shape in shapes], dtype)
     optimizer = Lamb([{"params": params[:1]}, {"params": params[1:], "adapt": False}], 0.01, dialect=dialect, foreach=foreach)
@@ -769,7 +850,10 @@ def test_parameter_groups_of_a_network():
         ({"betas": (0.9,)}, "betas must be"),
         ({"eps": -1.0}, "eps must be"),
         ({"weight_decay": -0.01}, "weight_decay must be"),
-        ({"dialect": "lamb"}, "unknown dialect 'lamb': choose one of 'paper', 'debiased', 'nvlamb', 'clipped', 'relative', 'norm"),
+        (
+            {"dialect": "lamb"},
+            "unknown dialect 'lamb': choose one of 'paper', 'debiased', .*'orthogonal', 'norm",
+        ),
         ({"ratio_bounds": (2, 1)}, "ratio_bounds must be"),
         ({"phi_bounds": (-1, 1)}, "phi_bounds must be"),
         ({"phi_bounds": (0, 0)}, "phi_bounds must be"),
@@ -788,6 +872,13 @@ def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         optimizer.add_param_group({"params": [y], **options})
     assert len(optimizer.param_groups) == 1
+
+
+def test_the_dialect_of_matrices_refuses_what_is_none():
+    with pytest.raises(ValueError, match=r"shape \(4,\), and dialect 'orthogonal' is of matrices: use .*parameter_groups"):
+        Lamb(nn.LayerNorm(4).parameters(), dialect="orthogonal")
+    with pytest.raises(ValueError, match="whole matrices: unset per_row"):
+        Lamb([nn.Parameter(torch.ones(2, 2))], dialect="orthogonal", per_row=True)
 
 
 def test_parameters_it_cannot_move_are_refused():
