@@ -12,7 +12,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -55,7 +55,9 @@ class ScalaConfig(TrainingArguments):
     leader: str = field(
         default="lamb", metadata={"help": "'lamb', or 'optim': the optimizer that --optim names.", "choices": ["lamb", "optim"]}
     )
-    lamb_dialect: str = field(default="debiased", metadata={"help": "LAMB dialect, see scala.lamb.", "choices": list(DIALECTS)})
+    lamb_dialect: str = field(
+        default="orthogonal", metadata={"help": "LAMB dialect, see scala.lamb.", "choices": list(DIALECTS)}
+    )
     lamb_adapt_undecayed: bool = field(
         default=True,
         metadata={"help": "Biases and norms use LAMB's trust ratio; False: they take Adam's step, as in timm and apex."},
@@ -110,13 +112,11 @@ class ScalaConfig(TrainingArguments):
     def __post_init__(self) -> None:
         """Check the options at once, rather than at the first noisy step."""
         super().__post_init__()
-        for name, value, choices in (
-            ("leader", self.leader, ("lamb", "optim")),
-            ("noise", self.noise, ("adversarial", "none")),
-            ("lamb_dialect", self.lamb_dialect, tuple(DIALECTS)),
-        ):
-            if value not in choices:
-                raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+        inherited = {option.name for option in fields(TrainingArguments)}  # transformers looks at its own
+        for option in fields(self):
+            value, choices = getattr(self, option.name), option.metadata.get("choices")
+            if option.name not in inherited and choices is not None and value not in (option.default, *choices):
+                raise ValueError(f"unknown {option.name} {value!r}; choose one of {', '.join(choices)}")
         if self.noise_delay < 0 or (self.noise_delay >= 1 and self.noise_delay != int(self.noise_delay)):
             raise ValueError(f"noise_delay must be a fraction in [0, 1) or a whole number of steps, got {self.noise_delay}")
         self.adversary()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from paper_repro.rivals.freelb import FreeLB
+from paper_repro.rivals.leaders import LEADERS
 from paper_repro.rivals.random_noise import Gaussian, Neftune
 from paper_repro.rivals.rival import Rival
 from paper_repro.rivals.sam import Sam
@@ -26,8 +27,15 @@ _OF_THE_BATCH = {"global_batch_size", "sort_by_length"}
 
 @dataclass
 class RivalConfig(ScalaConfig):
-    """`ScalaConfig` plus the choice of a rival method. A rival reads some of the game's options, and refuses the others."""
+    """`ScalaConfig` plus the choice of a rival method, or another leader. What nothing reads is refused."""
 
+    leader: str = field(
+        default="lamb",
+        metadata={
+            "help": "'lamb', another of `paper_repro.rivals.leaders`, or 'optim': the optimizer that --optim names.",
+            "choices": ["lamb", "optim", *LEADERS],
+        },
+    )
     rival: str = field(
         default="none",
         metadata={"help": "A rival in place of ScaLA's follower; 'none': the follower.", "choices": ["none", *RIVALS]},
@@ -70,10 +78,14 @@ def unread(rival: str, noise: str, leader: str) -> frozenset[str]:
     follower = _game_options(ScalaConfig) if noise != "none" else {"noise"}
     reads = follower if rival == "none" else RIVALS[rival].reads
     lamb = {f.name for f in dataclasses.fields(RivalConfig) if f.name.startswith("lamb_")}
-    return (_game_options(RivalConfig) - reads) | (_NOT_OF_LAMB if leader == "lamb" else lamb)
+    return (
+        (_game_options(RivalConfig) - reads)
+        | (set() if leader == "optim" else _OF_OPTIM)
+        | (set() if leader == "lamb" else lamb)
+    )
 
 
-_NOT_OF_LAMB = {"optim", "adam_epsilon"}
+_OF_OPTIM = {"optim", "adam_epsilon"}
 """What the optimizers of transformers read."""
 
 
@@ -97,6 +109,12 @@ class RivalTrainer(ScalaTrainer):
         if not isinstance(args, RivalConfig):
             raise TypeError(f"args must be a RivalConfig, got {type(args).__name__}")
         super().__init__(model=model, args=args, **kwargs)
+
+    def create_optimizer(self, *model: nn.Module) -> torch.optim.Optimizer:
+        """Also makes the leaders that `ScalaTrainer` does not know."""
+        if self.optimizer is None and self.args.leader in LEADERS:
+            self.optimizer = LEADERS[self.args.leader](model[0] if model else self.model, self.args)
+        return super().create_optimizer(*model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Also puts the rival's game in the place of ScaLA's."""

@@ -25,7 +25,7 @@ CASES = {
     "sam": {"rival": "sam", "sam_rho": 0.3},
 }  # fmt: skip
 LEADERS = {
-    "lamb": ({"learning_rate": 0.02}, lambda parameters: Lamb(parameters, lr=0.02, weight_decay=0.0)),
+    "lamb": ({"learning_rate": 0.02, "lamb_dialect": "debiased"}, lambda parameters: Lamb(parameters, lr=0.02, weight_decay=0.0)),
     "adamw": ({"leader": "optim", "optim": "adamw_torch", "learning_rate": 1e-2},
               lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.0)),
     "sgd": ({"leader": "optim", "optim": "sgd", "learning_rate": 0.5}, lambda parameters: torch.optim.SGD(parameters, lr=0.5)),
@@ -400,7 +400,7 @@ def test_what_a_rival_says_it_reads_is_what_it_reads(tmp_path, rival, monkeypatc
         ({"sam_rho": 0.1}, "rival = 'none', .* does not read sam_rho"),
         ({"rival": "sam", "sam_rho": 0.0}, "sam_rho must be positive and finite, got 0.0"),
         ({"rival": "smart", "smart_sigma": -1.0}, "smart_sigma must be positive"),
-        ({"rival": "gaussian", "noise_norm": "l3"}, "unknown norm"),
+        ({"rival": "gaussian", "noise_norm": "l3"}, "unknown noise_norm"),
     ],
 )
 def test_bad_options_are_refused_at_once(tmp_path, options, message):

@@ -80,7 +80,7 @@ def test_trainer_plays_the_games_own_rounds(tmp_path):
     data, model, ours = tiny_data(16), tiny_model(dropout=0.0), tiny_model(dropout=0.0)
     trained(tmp_path, data, ours, per_device_train_batch_size=16, num_train_epochs=4, warmup_steps=0, learning_rate=0.02,
             lr_scheduler_type="constant", weight_decay=0.01, noise_steps=2, noise_step_size=0.15)  # fmt: skip
-    leader = Lamb(parameter_groups(model, 0.01), lr=0.02)
+    leader = Lamb(parameter_groups(model, 0.01, dialect="orthogonal"), lr=0.02)
     game = Game(leader, Adversary(0.2, 0.15, 2, relative=True), delay=2)
     injection = EmbeddingNoise(model)
     batch = collate(list(data.remove_columns("idx")))
@@ -301,10 +301,13 @@ def test_without_noise_it_is_the_plain_trainer(tmp_path):
     assert trainer.game.gradient_evaluations == 48
 
 
-def test_the_two_groups_decay_as_named(tmp_path):
+def test_the_groups_decay_as_named(tmp_path):
     trainer = trained(tmp_path, weight_decay=0.3)
-    decayed, undecayed = trainer.optimizer.param_groups
-    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.3, 0.0)
+    hidden, decayed, undecayed = trainer.optimizer.param_groups
+    assert [group["dialect"] for group in trainer.optimizer.param_groups] == ["orthogonal", "relative", "relative"]
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.3, 0.3, 0.0]
+    assert "classifier.weight" in decayed["param_names"]
+    assert not any("embeddings" in name or "classifier" in name for name in hidden["param_names"])
     assert all("bias" in name or "LayerNorm" in name for name in undecayed["param_names"])
 
 
@@ -388,7 +391,7 @@ def test_two_processes_equal_one(tmp_path, leader):
     [
         ({"noise_radius": 0.0}, "radius must be positive"),
         ({"noise_steps": 0}, "steps \\(K\\)"),
-        ({"noise_norm": "l3"}, "unknown norm 'l3'"),
+        ({"noise_norm": "l3"}, "unknown noise_norm 'l3'"),
         ({"noise_delay": -1.0}, "noise_delay must be a fraction"),
         ({"noise_delay": 2.5}, "noise_delay must be a fraction"),
         ({"noise": "loud"}, "unknown noise 'loud'; choose one of adversarial, none"),
