@@ -18,7 +18,7 @@ RESULTS = paper_repro/results
 SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN))
 
 .DEFAULT_GOAL := help
-.PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning glue-minilm studies \
+.PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning leaders glue-minilm studies \
 	glue-bert-base glue-roberta-large results tables landscape onset scaling claims report reproduce faults test lint dist clean
 
 help:  ## list the targets
@@ -49,7 +49,7 @@ theory-bench: $(READY)  ## batched engine against a loop, exact verification aga
 hunt: $(READY)  ## look for counter-examples with new random draws (BUDGET_MIN=30)
 	@$(PY) -m convergence.hunt --minutes $(or $(BUDGET_MIN),30) --out runs/hunt
 
-demo: $(READY)  ## adapt a real encoder three ways and show who won (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
+demo: $(READY)  ## does a large batch reach the small batch's score? a real encoder, four ways, three seeds (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
 	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)
 
 bench: $(READY)  ## how fast: leader's step, round, memory, growth, profile, beside their floors; writes runs/bench.json and figures
@@ -84,6 +84,13 @@ tuning: $(READY)  ## learning rates for every method, on held-out training data 
 	$(SWEEP)/tuning-rivals.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
 	$(SWEEP)/tuning-demo.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
 	$(SWEEP)/tuning-controls.toml $(GLUE_OPTIONS) --summary $(RESULTS)/tuning
+
+leaders: TASKS = acceptability sst2
+leaders: METHODS = adamw-32 adamw lamb lamb-rows relative orthogonal
+leaders: $(READY)  ## which leader makes a large batch reach the small one's score, and how well its rate must be known (GLUE_DIR= BUDGET_MIN=)
+	$(SWEEP)/tuning-leaders.toml $(GLUE_OPTIONS) --summary $(RESULTS)/leaders/tuning
+	$(SWEEP)/leaders.toml $(GLUE_OPTIONS) --tuning $(RESULTS)/leaders/tuning --summary $(RESULTS)/leaders
+	@$(PY) -m paper_repro.leaders
 
 glue-minilm: $(READY)  ## the main comparison on small encoders, for a CPU (GLUE_DIR= TASKS= METHODS= SEEDS= BUDGET_MIN= WORKERS=)
 	$(SWEEP)/main.toml $(GLUE_OPTIONS)

@@ -32,8 +32,9 @@ class Row:
         steps: leader's steps.
         gradient_evaluations: gradients of one sample's loss, by both players.
         seconds: mean training time.
-        seconds_to_target: mean training time until the evaluated score first reaches the baseline's final score of the same
+        steps_to_target: mean number of steps until the evaluated score first reaches the baseline's final score of the same
             seed; None if that never happened for some seed.
+        seconds_to_target: mean training time until then; None likewise.
         reached: for how many seeds it was reached.
     """
 
@@ -47,6 +48,7 @@ class Row:
     steps: int
     gradient_evaluations: int
     seconds: float
+    steps_to_target: float | None
     seconds_to_target: float | None
     reached: int
 
@@ -83,8 +85,9 @@ def compare(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
     for method, runs in of.items():
         low, high = bootstrap_interval(metric, predictions[method], labels)
         against = None if method == baseline else bootstrap_interval(metric, predictions[method], labels, predictions[baseline])
-        times = [_seconds_to(runs[seed], of[baseline][seed]["score"]) for seed in seeds]
-        reached = [t for t in times if t is not None]
+        points = [_first_at(runs[seed], of[baseline][seed]["score"]) for seed in seeds]
+        reached = [point for point in points if point is not None]
+        everywhere = len(reached) == len(seeds)
         one = runs[seeds[0]]
         rows.append(
             Row(
@@ -100,11 +103,28 @@ def compare(results: Sequence[dict[str, Any]], baseline: str) -> list[Row]:
                 steps=one["cost"]["steps"],
                 gradient_evaluations=one["cost"]["gradient_evaluations"],
                 seconds=float(np.mean([runs[seed]["cost"]["train_seconds"] for seed in seeds])),
-                seconds_to_target=float(np.mean(reached)) if len(reached) == len(seeds) else None,
+                steps_to_target=float(np.mean([point["step"] for point in reached])) if everywhere else None,
+                seconds_to_target=float(np.mean([point["train_seconds"] for point in reached])) if everywhere else None,
                 reached=len(reached),
             )
         )
     return rows
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Who reached the baseline's score, in which share of its steps and seconds: a line a method, those that did first."""
+    base = next(row for row in rows if row.difference is None)
+    lines = []
+    for row in sorted((row for row in rows if row is not base), key=lambda row: -row.reached):
+        who = f"{row.method} at batch {row.batch_size}"
+        what = f"the score of {base.method} at batch {base.batch_size}"
+        of = f"{row.reached} of {len(row.seeds)} seeds"
+        if row.steps_to_target is None or row.seconds_to_target is None:
+            lines.append(f"- {who} reached {what} in {of}.")
+        else:
+            steps, seconds = row.steps_to_target / base.steps, row.seconds_to_target / base.seconds
+            lines.append(f"- {who} reached {what} in {of}, in {steps:.2f} of its steps and {seconds:.2f} of its seconds.")
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Row], metric: str) -> str:
@@ -132,25 +152,29 @@ def table(rows: Sequence[Row], metric: str) -> str:
     return "\n".join(body)
 
 
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+"""Of methods in the order of a figure's rows; Okabe and Ito's, which colour-blind readers tell apart."""
+MARKERS = "osD^vPX"
+
+
 def draw(results: Sequence[dict[str, Any]], rows: Sequence[Row], path: Path, title: str) -> None:
-    """Score against steps, gradient evaluations and seconds, one line a method and seed; the baseline's score dashed."""
+    """Left: score against the leader's steps and against seconds, mean over seeds. Right: differences from the baseline."""
     of = _by_method_and_seed(results)
     metric, split = results[0]["task"]["metric"], results[0]["task"]["split"]
-    axes_of = (
-        ("step", "leader's steps (log scale)"),
-        ("gradient_evaluations", "gradient evaluations"),
-        ("train_seconds", "training seconds"),
-    )
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True, layout="constrained")
-    for colour, row in zip(plt.get_cmap("tab10").colors, rows, strict=False):  # type: ignore[attr-defined]
-        for i, seed in enumerate(row.seeds):
-            curve = of[row.method][seed]["curve"]
-            for axis, (key, _) in zip(axes, axes_of, strict=True):
-                label = f"{row.method} (batch {row.batch_size})" if i == 0 else None
-                values = [point[f"eval_{split}_{metric}"] for point in curve]
-                axis.plot([point[key] for point in curve], values, "o-", ms=4, color=colour, alpha=0.85, label=label)
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
     base = next(row for row in rows if row.difference is None)
-    for axis, (_, name) in zip(axes, axes_of, strict=True):
+    styles = {row.method: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, row in enumerate(rows)}
+    for axis, key, name in ((axes[0], "step", "leader's steps (log scale)"), (axes[1], "train_seconds", "training seconds")):
+        for row in rows:
+            curves = [of[row.method][seed]["curve"] for seed in row.seeds]
+            where, scores = (
+                np.asarray([[point[k] for point in curve] for curve in curves]) for k in (key, f"eval_{split}_{metric}")
+            )
+            colour, marker = styles[row.method]
+            label = f"{row.method} (batch {row.batch_size})"
+            axis.plot(where.mean(axis=0), scores.mean(axis=0), marker=marker, ms=4, lw=1.5, color=colour, label=label)
+            if len(curves) > 1:
+                axis.fill_between(where.mean(axis=0), scores.min(axis=0), scores.max(axis=0), color=colour, alpha=0.15, lw=0)
         axis.axhline(base.score, ls="--", lw=1, color="0.4")
         axis.set_xlabel(name)
         axis.grid(alpha=0.3)
@@ -158,10 +182,22 @@ def draw(results: Sequence[dict[str, Any]], rows: Sequence[Row], path: Path, tit
     axes[0].xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
     axes[0].xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     axes[0].xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes[0].set_ylabel(f"{metric} on {split}")
-    axes[1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value / 1000:g}k"))
-    axes[2].legend(loc="lower right", fontsize=9)
-    figure.suptitle(title)
+    axes[0].set_ylabel(f"{metric} on {split}" + (" (band: all seeds)" if len(base.seeds) > 1 else ""))
+    axes[0].legend(fontsize=8, loc="best")
+    others = [row for row in rows if row is not base]
+    for height, row in enumerate(reversed(others)):
+        assert row.difference is not None
+        assert row.difference_interval is not None
+        low, high = row.difference_interval
+        colour, marker = styles[row.method]
+        axes[2].plot([low, high], [height, height], color=colour, lw=2)
+        axes[2].plot(row.difference, height, marker=marker, color=colour, ms=7)
+    axes[2].axvline(0, ls="--", lw=1, color="0.4")
+    axes[2].set_yticks(range(len(others)), [row.method for row in reversed(others)])
+    axes[2].set_ylim(-0.5, max(len(others), 1) - 0.5)
+    axes[2].set_xlabel(f"{metric} minus {base.method}'s (95% interval)")
+    axes[2].grid(alpha=0.3, axis="x")
+    figure.suptitle(title, fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -177,6 +213,7 @@ def _by_method_and_seed(results: Sequence[dict[str, Any]]) -> dict[str, dict[int
     return dict(of)
 
 
-def _seconds_to(result: dict[str, Any], target: float) -> float | None:
+def _first_at(result: dict[str, Any], target: float) -> dict[str, Any] | None:
+    """The first evaluation that reaches a score."""
     key = f"eval_{result['task']['split']}_{result['task']['metric']}"
-    return next((point["train_seconds"] for point in result["curve"] if point[key] >= target), None)
+    return next((point for point in result["curve"] if point[key] >= target), None)

@@ -1,4 +1,4 @@
-"""The demonstration: one encoder, one task, three ways to adapt it, and who won. `make demo`, or `python -m paper_repro.demo`.
+"""The demonstration: does a large batch reach the small batch's score? `make demo`, or `python -m paper_repro.demo`.
 
 It can be interrupted at any point and picks up where it stopped when started again with the same settings.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from paper_repro.comparison import compare, draw, table
+from paper_repro.comparison import compare, draw, table, verdict
 from paper_repro.experiment import load_experiment
 from paper_repro.glue import GLUE_TASKS
 from paper_repro.run import execute, result_file
@@ -20,7 +20,7 @@ from scala.adapt import quiet
 from scala.game import NonFiniteLoss
 
 EXPERIMENT = Path(__file__).parent / "experiments" / "demo.toml"
-BASELINE = "adamw"
+BASELINE = "adamw-32"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,9 +61,9 @@ def _demo(args: argparse.Namespace) -> int:
         print(f"{title}: {result['task']['metric']} {result['score']:.3f}, {result['cost']['train_seconds']:.0f} s", flush=True)
     rows = compare(results, BASELINE)
     metric, split = results[0]["task"]["metric"], results[0]["task"]["split"]
-    seeds = ", ".join(map(str, rows[0].seeds))
+    seeds = "seed" + "s" * (len(rows[0].seeds) > 1) + " " + ", ".join(map(str, rows[0].seeds))
     examples = f"{results[0]['cost']['train_examples']:,} training and {len(results[0]['labels']):,} {split} examples"
-    report = f"{args.task}: {metric} on {examples}, {runs[0].model}, seed {seeds}\n\n{table(rows, metric)}\n"
+    report = f"{verdict(rows)}\n\n{args.task}: {metric} on {examples}, {runs[0].model}, {seeds}\n\n{table(rows, metric)}\n"
     report += "\nIntervals: 95%, bootstrap over evaluation examples and seeds."
     if len(rows[0].seeds) == 1:
         report += ' One seed: the spread between seeds is not in them; SEEDS="0 1 2" gives it.'

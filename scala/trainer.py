@@ -43,7 +43,7 @@ SAMPLE_KEY = "idx"
 class ScalaConfig(TrainingArguments):
     """`TrainingArguments` plus the game's options. Unknown values of the paper are options; see each field's `help`."""
 
-    learning_rate: float = field(default=1e-3, metadata={"help": "The leader's peak learning rate eta."})
+    learning_rate: float = field(default=8e-3, metadata={"help": "The leader's peak learning rate eta."})
     global_batch_size: int | None = field(
         default=None,
         metadata={"help": "Samples per leader's step over all processes; sets gradient_accumulation_steps. None: leave it."},

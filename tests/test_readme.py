@@ -818,19 +818,6 @@ def points(value):
     return f"{value:.3f}".removeprefix("0")
 
 
-def test_the_demonstrations_on_other_tasks_are_the_committed_ones():
-    text = on_one_line(section("The demonstration on other tasks", "docs/results.md"))
-    for task in ("sst2", "mrpc"):  # their intervals cannot be made again: GLUE's labels are not in the files
-        adamw, lamb, scala = demo_results(task)
-        assert f"AdamW {points(adamw['score'])} [" in text
-        assert f"] in {adamw['cost']['steps']} steps" in text
-        same = lamb["score"] == scala["score"]
-        said = f"LAMB and ScaLA at batch 128 {points(lamb['score'])}," if same else f"LAMB {points(lamb['score'])} ["
-        assert said in text
-        assert same or f"ScaLA {points(scala['score'])} [" in text
-        assert f" in {scala['cost']['steps']}" in text
-
-
 def test_the_choices_are_the_committed_measurements():
     lines = json.loads((RESULTS / "defaults-noise-sst2.json").read_text(encoding="utf-8"))["lines"]
     lines += json.loads((RESULTS / "defaults-rate-sst2.json").read_text(encoding="utf-8"))["lines"]

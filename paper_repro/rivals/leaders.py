@@ -42,11 +42,16 @@ def lamb_rows(model: nn.Module, config: ScalaConfig) -> Optimizer:
 def muon_adamw(model: nn.Module, config: ScalaConfig) -> Optimizer:
     """torch.optim.Muon for hidden matrices, in AdamW's units (arXiv 2502.16982), and AdamW for all else, at the same rate."""
     [hidden, *others] = parameter_groups(model, config.weight_decay, dialect="orthogonal")
-    own = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if hidden["dialect"] != "orthogonal":
         raise ValueError(f"{type(model).__name__} has no hidden matrix, which Muon is for")
     return Together(
-        Muon([p for _, p in hidden["params"]], momentum=config.adam_beta1, adjust_lr_fn="match_rms_adamw", **own),
+        Muon(
+            [p for _, p in hidden["params"]],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.adam_beta1,
+            adjust_lr_fn="match_rms_adamw",
+        ),
         AdamW(
             [{"params": [p for _, p in group["params"]], "weight_decay": group["weight_decay"]} for group in others],
             lr=config.learning_rate,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper_repro.comparison import compare, draw, table
+from paper_repro.comparison import compare, draw, table, verdict
 
 
 def result(method, seed, predictions, labels, times=(1.0, 2.0), scores=None, task="toy"):
@@ -93,3 +93,18 @@ def test_picture_is_drawn(tmp_path):
     results = [result("base", 0, flipped(20), LABELS), result("other", 0, flipped(10), LABELS)]
     draw(results, compare(results, "base"), tmp_path / "new" / "picture.png", "title")
     assert (tmp_path / "new" / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_verdict_says_who_reached_the_baseline_in_which_share_of_steps_and_seconds():
+    always = [result("base", s, flipped(20), LABELS, (4.0, 8.0)) for s in (0, 1)]
+    early = [result("early", s, flipped(10), LABELS, (2.0, 6.0), scores=[0.8, 0.9]) for s in (0, 1)]
+    once = [
+        result("once", 0, flipped(20), LABELS, (3.0, 5.0), scores=[0.5, 0.8]),
+        result("once", 1, flipped(20), LABELS, (3.0, 5.0), scores=[0.5, 0.79]),
+    ]
+    rows = compare([*once, *always, *early], "base")
+    assert {row.method: row.steps_to_target for row in rows} == {"base": 2, "early": 1, "once": None}
+    assert verdict(rows).splitlines() == [
+        "- early at batch 32 reached the score of base at batch 32 in 2 of 2 seeds, in 0.50 of its steps and 0.25 of its seconds.",
+        "- once at batch 32 reached the score of base at batch 32 in 1 of 2 seeds.",
+    ]

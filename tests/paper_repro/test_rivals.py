@@ -25,7 +25,8 @@ CASES = {
     "sam": {"rival": "sam", "sam_rho": 0.3},
 }  # fmt: skip
 LEADERS = {
-    "lamb": ({"learning_rate": 0.02, "lamb_dialect": "debiased"}, lambda parameters: Lamb(parameters, lr=0.02, weight_decay=0.0)),
+    "lamb": ({"learning_rate": 0.02, "lamb_dialect": "debiased"},
+             lambda parameters: Lamb(parameters, lr=0.02, weight_decay=0.0)),
     "adamw": ({"leader": "optim", "optim": "adamw_torch", "learning_rate": 1e-2},
               lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.0)),
     "sgd": ({"leader": "optim", "optim": "sgd", "learning_rate": 0.5}, lambda parameters: torch.optim.SGD(parameters, lr=0.5)),
