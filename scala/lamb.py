@@ -258,7 +258,15 @@ class Lamb(Optimizer):
         Raises:
             ValueError: The groups do not match, or are not those of a `Lamb`.
         """
-        for index, group in enumerate(state_dict["param_groups"]):
+        saved_groups, groups = state_dict["param_groups"], self.param_groups
+        if len(saved_groups) != len(groups):
+            of = ", ".join(sorted({str(group.get("dialect")) for group in saved_groups}))
+            raise ValueError(
+                f"the state_dict has {len(saved_groups)} parameter groups (dialects: {of}), this optimizer has {len(groups)} "
+                f"({', '.join(sorted({group['dialect'] for group in groups}))}): make it with the dialect that the state was "
+                "saved under (ScalaTrainer: lamb_dialect), or start anew"
+            )
+        for index, group in enumerate(saved_groups):
             # Not all of self.defaults: torch itself adds to that when an optimizer is copied.
             if missing := _OWN_OPTIONS - group.keys():
                 raise ValueError(

@@ -32,8 +32,8 @@ from scala.adapt import quiet
 
 METHODS: dict[str, dict[str, Any]] = {
     "adamw": {"leader": "optim", "optim": "adamw_torch_fused", "noise": "none"},
-    "lamb": {"noise": "none"},
-    "scala": {"noise_delay": 0.0},
+    "lamb": {"lamb_dialect": "debiased", "noise": "none"},
+    "scala": {"lamb_dialect": "debiased", "noise_delay": 0.0},
 }
 """The follower plays from the first step, so that every step costs the same."""
 

@@ -919,6 +919,13 @@ def test_a_state_from_before_the_floors_loads_and_goes_on_as_it_was():
     assert torch.equal(second[0], whole[0])
 
 
+def test_a_state_of_other_groups_is_refused_with_the_way_out():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    older = Lamb(parameter_groups(model, dialect="debiased"))
+    with pytest.raises(ValueError, match=r"2 parameter groups \(dialects: debiased\), this optimizer has 3 .*lamb_dialect"):
+        Lamb(parameter_groups(model, dialect="orthogonal")).load_state_dict(older.state_dict())
+
+
 def test_the_state_of_another_optimizer_is_refused():
     model = nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"param_groups\[0\] of the state_dict lacks \['adapt', 'dialect'"):
