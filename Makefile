@@ -88,8 +88,8 @@ tuning: $(READY)  ## learning rates for every method, on held-out training data 
 leaders: TASKS = acceptability sst2
 leaders: METHODS = adamw-32 adamw lamb lamb-rows relative orthogonal
 leaders: $(READY)  ## which leader makes a large batch reach the small one's score, and how well its rate must be known (GLUE_DIR= BUDGET_MIN=)
-	$(SWEEP)/tuning-leaders.toml $(GLUE_OPTIONS) --summary $(RESULTS)/leaders/tuning
-	$(SWEEP)/leaders.toml $(GLUE_OPTIONS) --tuning $(RESULTS)/leaders/tuning --summary $(RESULTS)/leaders
+	$(SWEEP)/leader-rates.toml $(GLUE_OPTIONS) --summary $(RESULTS)/leaders/rates
+	$(SWEEP)/leaders.toml $(GLUE_OPTIONS) --tuning $(RESULTS)/leaders/rates --summary $(RESULTS)/leaders
 	@$(PY) -m paper_repro.leaders
 
 glue-minilm: $(READY)  ## the main comparison on small encoders, for a CPU (GLUE_DIR= TASKS= METHODS= SEEDS= BUDGET_MIN= WORKERS=)

@@ -2,8 +2,8 @@
 
     python -m paper_repro.leaders
 
-reads the summaries that `make leaders` writes: `results/leaders/tuning/` (a grid of rates for each leader, one seed) and
-`results/leaders/` (the best rate, three seeds).
+reads the summaries that `make leaders` writes into `results/leaders/`: `rates/` has a grid of rates for each leader, one seed;
+the folder itself the best rate of each, three seeds.
 """
 
 from __future__ import annotations

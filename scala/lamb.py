@@ -1,4 +1,4 @@
-"""The leader: LAMB, Adam's direction rescaled layer by layer to the size of the weights it moves.
+"""The leader: LAMB, a direction rescaled layer by layer to the size of the weights it moves; Adam's, or Muon's.
 
 Implementations of LAMB disagree, on the same input, in ways that decide whether training works. Here every
 disagreement is a field of a `Dialect`, and the known combinations have names (`DIALECTS`).
@@ -94,6 +94,13 @@ class Lamb(Optimizer):
       FusedLamb differs: it leaves m and v uncorrected in u (so weight decay weighs differently at first) and
       multiplies the step, after the trust ratio, by sqrt(1 - beta_2^t) / (1 - beta_1^t), which normalisation
       would otherwise cancel. With ``ratio_bounds=(0, 1), max_grad_norm=1`` it equals timm's ``trust_clip=True``.
+    - ``"relative"``: made for fine-tuning. ||u_i|| counts as at least sqrt(n_i), n_i the layer's entries, so Adam's direction
+      is never lengthened: the rows of a table that a batch does not touch lend their step to none, and gradients that
+      cancel give a short step. ||x_i|| counts as at least 0.02 sqrt(n_i) (0.02 is how transformers start a fresh layer),
+      so fresh heads, zero biases and adapters move.
+    - ``"orthogonal"``: made for fine-tuning, for matrices: r is Muon's direction (`scala.orthogonal`) of the momentum, with
+      Nesterov's look ahead, and the layer floored as above. One moment in the state. `parameter_groups` gives it to hidden
+      matrices, and "relative" to all else.
     - ``"normalized"``: layer-wise normalised SGD with momentum, the leader of the convergence theorem: u is m
       (+ lambda x), uncorrected, and phi is clamped to ``phi_bounds`` = (alpha_l, alpha_u), by default (1, 1): every
       step has length eta in every layer. alpha_l must be positive, so a layer at zero moves by eta * alpha_l.

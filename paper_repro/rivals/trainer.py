@@ -38,7 +38,7 @@ class RivalConfig(ScalaConfig):
     )
     rival: str = field(
         default="none",
-        metadata={"help": "A rival in place of ScaLA's follower; 'none': the follower.", "choices": ["none", *RIVALS]},
+        metadata={"help": "A rival in place of ScaLA's follower, a key of RIVALS; 'none': the follower."},
     )
     neftune_alpha: float = field(default=5.0, metadata={"help": "NEFTune's alpha; the paper tried 5, 10 and 15."})
     smart_lambda: float = field(default=1.0, metadata={"help": "SMART's lambda_s, the weight of the divergence."})

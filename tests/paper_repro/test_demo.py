@@ -183,7 +183,7 @@ def test_a_real_encoder_learns_the_demonstrations_task_under_noise(tmp_path):
     experiment = tmp_path / "real.toml"
     experiment.write_text(
         'model = "bert-tiny"\nepochs = 6\ntrain_examples = 256\nevaluations = 2\n'
-        "[methods.scala]\nbatch_size = 64\nlearning_rate = 2e-2\nnoise_radius = 0.05\n"
+        "[methods.scala]\nbatch_size = 64\nlearning_rate = 8e-2\nnoise_radius = 0.02\n"
     )
     (one,) = load_experiment(experiment, "acceptability")
     result = run.execute(one, tmp_path)
