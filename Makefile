@@ -137,7 +137,7 @@ report: $(READY)  ## one site that shows it all, from committed results and thos
 # BUDGET_MIN minutes. Killed or out of time, the same command goes on.
 .NOTPARALLEL: reproduce
 reproduce: BUDGET_MIN ?= 60
-reproduce: theory demo $(if $(GLUE_DIR),tuning glue-minilm studies results landscape onset) scaling tables claims report  ## all results that this machine can make, in half an hour; with GLUE_DIR= the training too (BUDGET_MIN=60 a sweep)
+reproduce: theory demo $(if $(GLUE_DIR),tuning glue-minilm studies results landscape onset) scaling tables claims report  ## all results that this machine can make, in 40 minutes; with GLUE_DIR= the training too (BUDGET_MIN=60 a sweep)
 
 # Every trial is a file: killed, the same command goes on.
 faults: $(READY)  ## kill, cut off, tamper with and fill up what runs, and see what is lost; writes docs/faults.md (KILLS=200)

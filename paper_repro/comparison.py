@@ -183,7 +183,7 @@ def draw(results: Sequence[dict[str, Any]], rows: Sequence[Row], path: Path, tit
     axes[0].xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     axes[0].xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes[0].set_ylabel(f"{metric} on {split}" + (" (band: all seeds)" if len(base.seeds) > 1 else ""))
-    axes[0].legend(fontsize=8, loc="best")
+    axes[1].legend(fontsize=8, loc="lower right")
     others = [row for row in rows if row is not base]
     for height, row in enumerate(reversed(others)):
         assert row.difference is not None
@@ -196,6 +196,7 @@ def draw(results: Sequence[dict[str, Any]], rows: Sequence[Row], path: Path, tit
     axes[2].set_yticks(range(len(others)), [row.method for row in reversed(others)])
     axes[2].set_ylim(-0.5, max(len(others), 1) - 0.5)
     axes[2].set_xlabel(f"{metric} minus {base.method}'s (95% interval)")
+    axes[2].xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
     axes[2].grid(alpha=0.3, axis="x")
     figure.suptitle(title, fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)

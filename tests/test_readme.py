@@ -232,6 +232,26 @@ def corrected_p(cells, reference):
     }
 
 
+def test_what_is_said_of_the_leaders_is_what_was_measured():
+    [(seeds, grid)] = leaders.summaries()
+    text = on_one_line(section("The leader", "docs/results.md"))
+    mean = {line["method"]: line["score"] for line in seeds["lines"]}
+    assert max(mean, key=mean.get) == "orthogonal"
+    assert all(len(line["seeds"]) == 3 for line in seeds["lines"])
+    assert "passes the small batch's score**, in 87 steps instead of 339" in text
+    assert mean["lamb-rows"] <= mean["lamb"]
+    losses = {}  # at half and at twice the best rate
+    for method, found in grid["methods"].items():
+        if found["finished"]:
+            scores = {line["settings"]["learning_rate"]: line["score"] for line in grid["lines"] if line["method"] == method}
+            best = found["best"]["learning_rate"]
+            losses[method] = [100 * (scores[best] - scores[best * factor]) for factor in (0.5, 2.0)]
+    half, twice = losses.pop("orthogonal")
+    assert f"cost it {half:.1f} and {twice:.1f} points" in text
+    (low, high), (least, most) = ((min(values), max(values)) for values in zip(*losses.values(), strict=True))
+    assert f"lose {low:.1f} to {high:.1f} points at half of theirs, and {least:.1f} to {most:.1f} at twice" in text
+
+
 def test_what_is_said_of_the_large_batch_is_what_was_measured():
     cells = main_cells()
     text = on_one_line(section("GLUE: the main comparison", "docs/results.md"))
