@@ -20,8 +20,8 @@ from scipy import stats
 from paper_repro.tables import markdown
 
 LEADERS = Path(__file__).parent / "results" / "leaders"
-SHOWN = {"accuracy": 100, "matthews_correlation": 100, "pearson": 100}
-"""By which a metric is multiplied where it is shown."""
+POINTS = 100
+"""Scores between 0 and 1 are shown in points."""
 
 
 def summaries(folder: Path = LEADERS) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -31,14 +31,14 @@ def summaries(folder: Path = LEADERS) -> list[tuple[dict[str, Any], dict[str, An
         ValueError: one is there without the other, or is damaged.
     """
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*-leaders.json")):
+        rates = folder / "rates" / path.name.replace("-leaders", "-leader-rates")
         try:
-            found.append(tuple(json.loads(p.read_text(encoding="utf-8")) for p in (path, folder / "tuning" / path.name)))
+            seeds, grid = (json.loads(file.read_text(encoding="utf-8")) for file in (path, rates))
         except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{path}: it and tuning/{path.name} must both be there ({error}); make leaders writes them"
-            ) from error
-    return found  # type: ignore[return-value]
+            raise ValueError(f"{path} and {rates} must both be there, whole ({error}); make leaders writes them") from error
+        found.append((seeds, grid))
+    return found
 
 
 def table(seeds: dict[str, Any], grid: dict[str, Any]) -> str:
@@ -47,9 +47,7 @@ def table(seeds: dict[str, Any], grid: dict[str, Any]) -> str:
     Columns: the score, mean over seeds with Student's 95% interval; the difference to the best leader at the large batch, seed
     by seed, likewise; the best rate; the scores of the grid, each rate twice the one before, the best in bold.
     """
-    scale = SHOWN[seeds["metric"]]
-    of_batch = {line["method"]: line["method"].endswith("-32") for line in seeds["lines"]}
-    large = [line for line in seeds["lines"] if not of_batch[line["method"]]]
+    large = [line for line in seeds["lines"] if not line["method"].endswith("-32")]
     complete = max(len(line["seeds"]) for line in large)
     best = max((line for line in large if len(line["seeds"]) == complete), key=lambda line: line["score"])
     rows = []
@@ -58,12 +56,12 @@ def table(seeds: dict[str, Any], grid: dict[str, Any]) -> str:
             (one["settings"]["learning_rate"], one["score"]) for one in grid["lines"] if one["method"] == line["method"]
         )
         chosen = grid["methods"][line["method"]]["best"]["learning_rate"]
-        scores = [f"**{scale * score:.1f}**" if rate == chosen else f"{scale * score:.1f}" for rate, score in tried]
-        difference = "the best at its batch" if line is best else _shown(*_paired(line, best), scale, sign="+")
+        scores = [f"**{POINTS * score:.1f}**" if rate == chosen else f"{POINTS * score:.1f}" for rate, score in tried]
+        difference = "the best at its batch" if line is best else _shown(*_paired(line, best), sign="+")
         rows.append(
             [
                 line["method"],
-                _shown(line["score"], line["interval"], scale) + f" n={len(line['seeds'])}",
+                _shown(line["score"], line["interval"]) + f" n={len(line['seeds'])}",
                 difference,
                 f"{chosen:g}",
                 ", ".join(scores),
@@ -85,10 +83,10 @@ def _paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[flo
     return mean, [mean - half, mean + half]
 
 
-def _shown(mean: float, interval: list[float] | None, scale: float, sign: str = "") -> str:
+def _shown(mean: float, interval: list[float] | None, sign: str = "") -> str:
     if interval is None:
-        return f"{scale * mean:{sign}.1f} (one seed)"
-    return f"{scale * mean:{sign}.1f} [{scale * interval[0]:{sign}.1f}, {scale * interval[1]:{sign}.1f}]"
+        return f"{POINTS * mean:{sign}.1f} (one seed)"
+    return f"{POINTS * mean:{sign}.1f} [{POINTS * interval[0]:{sign}.1f}, {POINTS * interval[1]:{sign}.1f}]"
 
 
 def page(folder: Path = LEADERS) -> str:
@@ -100,5 +98,15 @@ def page(folder: Path = LEADERS) -> str:
     return "\n\n".join(parts)
 
 
+def main() -> int:
+    """Print the tables; returns the exit status."""
+    try:
+        print(page())
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(page() + "\n")
+    sys.exit(main())

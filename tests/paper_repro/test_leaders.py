@@ -1,11 +1,14 @@
 """Other leaders: what each takes for a layer, and that each trains and resumes as any leader does."""
 
+import json
+
 import pytest
 import torch
 from tiny_models import collate, tiny_data, tiny_model
 from torch import nn
 from transformers import TrainerCallback
 
+from paper_repro.leaders import page
 from paper_repro.rivals import RivalConfig, RivalTrainer
 from paper_repro.rivals.leaders import LEADERS
 from scala.trainer import last_checkpoint
@@ -62,3 +65,37 @@ def test_muon_without_a_hidden_matrix_is_refused(tmp_path):
 def test_options_of_lamb_are_refused_beside_another_leader(tmp_path):
     with pytest.raises(ValueError, match="leader = 'adafactor' does not read lamb_dialect"):
         RivalConfig(str(tmp_path), leader="adafactor", lamb_dialect="paper")
+
+
+def a_line(method, scores, rate=0.1, interval=(0.7, 0.9)):
+    mean = sum(scores) / len(scores)
+    own = {"settings": {"learning_rate": rate}, "seeds": list(range(len(scores))), "scores": scores}
+    return {"method": method, "score": mean, "interval": list(interval) if len(scores) > 1 else None, **own}
+
+
+def summaries_in(folder):
+    about = {"task": "toy", "model": "tiny", "metric": "accuracy"}
+    seeds = about | {"lines": [a_line("base-32", [0.90, 0.92]), a_line("good", [0.80, 0.90]), a_line("poor", [0.70, 0.84])]}
+    grid = [a_line(method, [score], rate) for method in ("base-32", "good", "poor") for rate, score in ((0.1, 0.8), (0.2, 0.6))]
+    best = {method: {"best": {"learning_rate": 0.1}} for method in ("base-32", "good", "poor")}
+    (folder / "rates").mkdir()
+    (folder / "tiny-toy-leaders.json").write_text(json.dumps(seeds))
+    (folder / "rates" / "tiny-toy-leader-rates.json").write_text(json.dumps(about | {"lines": grid, "methods": best}))
+
+
+def test_the_table_pairs_seeds_with_the_best_at_the_large_batch(tmp_path):
+    summaries_in(tmp_path)
+    rows = [line.strip("| ").split(" | ") for line in page(tmp_path).splitlines() if line.startswith("|")]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert cells["good"][:2] == ["85.0 [70.0, 90.0] n=2", "the best at its batch"]
+    assert cells["poor"][1] == "-8.0 [-33.4, +17.4]"  # of -10 and -6 points: t is 12.706, the mean's error 2
+    assert cells["base-32"][1].startswith("+6.0 [")
+    assert cells["poor"][2:] == ["0.1", "**80.0**, 60.0", "0.1"]
+
+
+def test_a_missing_or_damaged_summary_is_named(tmp_path):
+    summaries_in(tmp_path)
+    rates = tmp_path / "rates" / "tiny-toy-leader-rates.json"
+    rates.write_text(rates.read_text()[:-5])
+    with pytest.raises(ValueError, match=r"tiny-toy-leader-rates.json must both be there.*make leaders writes them"):
+        page(tmp_path)
