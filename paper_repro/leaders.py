@@ -57,7 +57,7 @@ def table(seeds: dict[str, Any], grid: dict[str, Any]) -> str:
         )
         chosen = grid["methods"][line["method"]]["best"]["learning_rate"]
         scores = [f"**{POINTS * score:.1f}**" if rate == chosen else f"{POINTS * score:.1f}" for rate, score in tried]
-        difference = "the best at its batch" if line is best else _shown(*_paired(line, best), sign="+")
+        difference = "the best at its batch" if line is best else _shown(*paired(line, best), sign="+")
         rows.append(
             [
                 line["method"],
@@ -72,8 +72,8 @@ def table(seeds: dict[str, Any], grid: dict[str, Any]) -> str:
     return markdown((head, rows))
 
 
-def _paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float] | None]:
-    """Mean difference over the seeds that both have, and its interval; None for one seed."""
+def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float] | None]:
+    """Mean difference of two lines over the seeds that both have, and Student's 95% interval; None for one seed."""
     theirs = dict(zip(other["seeds"], other["scores"], strict=True))
     differences = [score - theirs[seed] for seed, score in zip(one["seeds"], one["scores"], strict=True) if seed in theirs]
     mean = float(np.mean(differences))

@@ -63,6 +63,9 @@ LOG_COLUMNS = (
 _DIAGNOSTICS = ("trust_ratio_min", "trust_ratio_median", "trust_ratio_max", "gradient_evaluations")
 LEAST_STEPS = 60
 """With the default batch size the batch is halved until training has at least so many steps."""
+STEPS_OF_THE_RATE = 90
+"""Steps of a training that the default rate is for. Over more steps it goes with one over their root, which at equal epochs is
+the square root of the batch (You et al. 2020, section 4); over fewer it stays."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -110,7 +113,9 @@ def _adapt(arguments: list[str]) -> int:
     lengths = [len(ids) for ids in dev_set["input_ids"]]
     dev_set = dev_set.select(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
     if not given & {"global_batch_size", "gradient_accumulation_steps"}:
-        _choose_batch(config, len(train_set), scale_rate="learning_rate" not in given)
+        _choose_batch(config, len(train_set))
+    if "learning_rate" not in given and config.leader == "lamb":
+        config.learning_rate *= min(1.0, math.sqrt(STEPS_OF_THE_RATE / _steps(config, len(train_set))))
     checkpoint = _claim(output, arguments)
     kind = "regression" if train.labels is None else "classification"
     print(
@@ -233,19 +238,20 @@ def _encoder(name: str, labels: list[str] | None) -> tuple[PreTrainedTokenizerBa
     return tokenizer, model
 
 
-def _choose_batch(config: ScalaConfig, samples: int, scale_rate: bool) -> None:
-    """Largest of 512, 256 ... that leaves LEAST_STEPS steps, and LAMB's rate scaled by the root of the batch's ratio to 512.
-
-    The square-root rule is that of You et al. 2020, section 4.
-    """
-    reference = batch = 512
+def _choose_batch(config: ScalaConfig, samples: int) -> None:
+    """Take the largest of 512, 256 ... that leaves LEAST_STEPS steps."""
+    batch = 512
     unit = config.per_device_train_batch_size * config.world_size
     while batch > unit and math.ceil(samples / batch) * config.num_train_epochs < LEAST_STEPS:
         batch //= 2
     batch = max(unit, batch // unit * unit)
     config.gradient_accumulation_steps = batch // unit
-    if config.leader == "lamb" and scale_rate:
-        config.learning_rate *= math.sqrt(batch / reference)
+
+
+def _steps(config: ScalaConfig, samples: int) -> int:
+    """The leader's steps that training will make."""
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    return config.max_steps if config.max_steps > 0 else math.ceil(math.ceil(samples / batch) * config.num_train_epochs)
 
 
 def _claim(output: Path, arguments: list[str]) -> Path | None:

@@ -35,6 +35,8 @@ from scala.length_sorted import LengthSorted
 from scala.onset import Onset
 from scala.whole_file import write_whole
 
+RATE = 8e-3
+"""LAMB's default rate: a step's length as a share of a layer's size. For some 90 steps in all; longer trainings want less."""
 SAMPLE_KEY = "idx"
 """The column that names a sample, needed by a warm start; GLUE has it."""
 
@@ -43,7 +45,10 @@ SAMPLE_KEY = "idx"
 class ScalaConfig(TrainingArguments):
     """`TrainingArguments` plus the game's options. Unknown values of the paper are options; see each field's `help`."""
 
-    learning_rate: float = field(default=8e-3, metadata={"help": "The leader's peak learning rate eta."})
+    learning_rate: float = field(  # type: ignore[assignment]  # None only until __post_init__
+        default=None,
+        metadata={"help": "The leader's peak learning rate eta; left out: 8e-3 for LAMB, transformers' own for 'optim'."},
+    )
     global_batch_size: int | None = field(
         default=None,
         metadata={"help": "Samples per leader's step over all processes; sets gradient_accumulation_steps. None: leave it."},
@@ -111,6 +116,8 @@ class ScalaConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Check the options at once, rather than at the first noisy step."""
+        if self.learning_rate is None:
+            self.learning_rate = RATE if self.leader == "lamb" else TrainingArguments.learning_rate
         super().__post_init__()
         inherited = {option.name for option in fields(TrainingArguments)}  # transformers looks at its own
         for option in fields(self):

@@ -31,6 +31,7 @@ from paper_repro.options import Options
 from paper_repro.scaling import page as scaling
 from paper_repro.tuning import EXPERIMENTS
 from scala import ScalaConfig
+from scala.trainer import RATE
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "paper_repro" / "results"
@@ -235,11 +236,20 @@ def corrected_p(cells, reference):
 def test_what_is_said_of_the_leaders_is_what_was_measured():
     [(seeds, grid)] = leaders.summaries()
     text = on_one_line(section("The leader", "docs/results.md"))
-    mean = {line["method"]: line["score"] for line in seeds["lines"]}
-    assert max(mean, key=mean.get) == "orthogonal"
-    assert all(len(line["seeds"]) == 3 for line in seeds["lines"])
-    assert "passes the small batch's score**, in 87 steps instead of 339" in text
-    assert mean["lamb-rows"] <= mean["lamb"]
+    lines = {line["method"]: line for line in seeds["lines"]}
+    assert all(line["seeds"] == [0, 1, 2] for line in lines.values())
+    best = lines.pop("orthogonal")
+    ahead = {method: leaders.paired(best, line) for method, line in lines.items()}
+    mean, (low, high) = ahead.pop("adamw-32")
+    assert f"it has {100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}], which they do not" in text
+    assert low < 0 < high
+    assert all(interval[0] > 0 for _, interval in ahead.values()), "three seeds tell each of these apart from chance"
+    points = [100 * mean for mean, _ in ahead.values()]
+    between = f"{min(points):.1f} to {max(points):.1f} points ahead"
+    assert between in text
+    assert between in text_of("README.md")
+    assert lines["lamb-rows"]["score"] <= lines["lamb"]["score"]
+    assert "which makes 339 steps for its 87" in text
     losses = {}  # at half and at twice the best rate
     for method, found in grid["methods"].items():
         if found["finished"]:
@@ -884,10 +894,10 @@ def test_the_defaults_are_what_was_measured_on_minilm():
     assert f"LAMB at 2.5e-4, 5e-4 and 1e-3 has a Matthews correlation of {listed(rates)}, ScaLA" in text
     assert f"radius .003, .01 and .03 {listed(radii)} (`" in text
     default = {field.name: field.default for field in dataclasses.fields(ScalaConfig)}
-    rate, radius = default["learning_rate"], default["noise_radius"]
+    rate, radius = RATE, default["noise_radius"]
     assert f"| learning rate | {rate * 1e3:g}e-3 |" in text
     assert f"| radius of the ball | {radius} of each" in text
-    grid = json.loads((RESULTS / "leaders/tuning/minilm-l6-acceptability-leaders.json").read_text(encoding="utf-8"))
+    grid = json.loads((RESULTS / "leaders/rates/minilm-l6-acceptability-leader-rates.json").read_text(encoding="utf-8"))
     assert default["lamb_dialect"] == "orthogonal"
     assert rate == grid["methods"]["orthogonal"]["best"]["learning_rate"], "the best of MiniLM's on the embedded task"
     unharmed = {setting for setting, score in cola_radii.items() if score > max(cola_rates.values()) - 0.02}

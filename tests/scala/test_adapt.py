@@ -85,13 +85,31 @@ def test_interrupted_it_continues_and_ends_the_same(files, encoder, monkeypatch,
 @pytest.mark.parametrize(
     ("samples", "epochs", "batch"), [(100_000, 3, 512), (4_000, 3, 128), (4_000, 10, 512), (100, 1, 8)]
 )  # fmt: skip
-def test_default_batch_leaves_enough_steps_and_scales_the_rate(tmp_path, samples, epochs, batch):
-    config = adapt.ScalaConfig(
-        output_dir=str(tmp_path), per_device_train_batch_size=8, num_train_epochs=epochs, learning_rate=0.01, use_cpu=True
-    )
-    adapt._choose_batch(config, samples, scale_rate=True)
+def test_default_batch_leaves_enough_steps(tmp_path, samples, epochs, batch):
+    config = adapt.ScalaConfig(str(tmp_path), per_device_train_batch_size=8, num_train_epochs=epochs, use_cpu=True)
+    adapt._choose_batch(config, samples)
     assert config.gradient_accumulation_steps * 8 == batch
-    assert config.learning_rate == pytest.approx(0.01 * (batch / 512) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("more", "rate"),
+    [
+        ([], 8e-3),  # few steps
+        (["--max_steps", "360", "--save_steps", "400", "--eval_steps", "400"], 4e-3),  # four times 90
+        (["--learning_rate", "0.005", "--max_steps", "360"], 5e-3),
+        (["--leader", "optim", "--optim", "adamw_torch", "--max_steps", "360"], 5e-5),
+    ],
+)
+def test_the_default_rate_is_for_ninety_steps(files, encoder, monkeypatch, more, rate):
+    seen = []
+
+    def planned(self, *arguments, **keywords):
+        seen.append(self.args.learning_rate)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ScalaTrainer, "train", planned)
+    assert adapt.main(arguments(files, encoder, *more)) == 130
+    assert seen == [pytest.approx(rate)]
 
 
 def spoil(path, line, text):
