@@ -9,14 +9,13 @@ the folder itself the best rate of each, three seeds.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from paper_repro.paired import student
 from paper_repro.tables import markdown
 
 LEADERS = Path(__file__).parent / "results" / "leaders"
@@ -76,11 +75,7 @@ def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[floa
     """Mean difference of two lines over the seeds that both have, and Student's 95% interval; None for one seed."""
     theirs = dict(zip(other["seeds"], other["scores"], strict=True))
     differences = [score - theirs[seed] for seed, score in zip(one["seeds"], one["scores"], strict=True) if seed in theirs]
-    mean = float(np.mean(differences))
-    if len(differences) < 2:
-        return mean, None
-    half = float(stats.t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / math.sqrt(len(differences)))
-    return mean, [mean - half, mean + half]
+    return float(np.mean(differences)), student(differences)
 
 
 def _shown(mean: float, interval: list[float] | None, sign: str = "") -> str:

@@ -122,6 +122,14 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(float(np.mean([e.mean for e in estimates])), math.sqrt(sum(variances)), freedom)
 
 
+def student(values: Sequence[float]) -> list[float] | None:
+    """Student's 95% interval of the values' mean, [low, high]; None for a single one."""
+    if len(values) < 2:
+        return None
+    mean, half = float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return [mean - half, mean + half]
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for testing all of them (Holm 1979, Scandinavian Journal of Statistics 6:65), in the order given."""
     corrected = [0.0] * len(p_values)

@@ -35,13 +35,13 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
-from scipy import stats
 
 from convergence.record import write_whole
 from paper_repro import smoke, tables
 from paper_repro.experiment import Run, read_toml
 from paper_repro.glue import GLUE_TASKS
 from paper_repro.origin import refuse_other_origin
+from paper_repro.paired import student
 from paper_repro.run import Progress, execute
 from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
 from paper_repro.tasks import EMBEDDED, unknown
@@ -446,17 +446,12 @@ def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for members in groups.values():
         one = members[0][0]
         scores = [result["score"] for _, result in members]
-        mean = float(np.mean(scores))
-        interval = None
-        if len(scores) > 1:
-            half = float(stats.t.ppf(0.975, len(scores) - 1) * stats.sem(scores))
-            interval = [mean - half, mean + half]
         lines.append(
             {
                 "method": one["method"],
                 "settings": {key: one[key] for key in varied if key in one},
-                "score": mean,
-                "interval": interval,
+                "score": float(np.mean(scores)),
+                "interval": student(scores),
                 "seeds": [result["settings"]["seed"] for _, result in members],
                 "scores": scores,
                 "gradient_evaluations": members[0][1]["cost"]["gradient_evaluations"],

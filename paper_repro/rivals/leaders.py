@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Adafactor, AdamW, Muon, Optimizer
 
+from scala.heads import last_linear
 from scala.lamb import Lamb, parameter_groups
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ def lamb_rows(model: nn.Module, config: ScalaConfig) -> Optimizer:
 
     So that a batch, which touches few rows, does not move them by the step of all.
     """
-    groups: list[dict[str, Any]] = []
-    roles = parameter_groups(model, config.weight_decay, adapt_undecayed=False, dialect="orthogonal")
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    for group in roles:
-        own = {key: value for key, value in group.items() if key not in ("params", "dialect")}
+    head = last_linear(model)
+    groups: list[dict[str, Any]] = []
+    for group in parameter_groups(model, config.weight_decay, adapt_undecayed=False):
         rows = [(name, p) for name, p in group["params"] if id(p) in tables]
-        others = [(name, p) for name, p in group["params"] if id(p) not in tables]
-        head = group["dialect"] == "relative" and group["weight_decay"] > 0
-        groups += [own | {"params": rows, "per_row": True}, own | {"params": others, "adapt": group["adapt"] and not head}]
+        heads = [(name, p) for name, p in group["params"] if head is not None and p is head.weight and id(p) not in tables]
+        taken = {name for name, _ in rows + heads}
+        others = [(name, p) for name, p in group["params"] if name not in taken]
+        groups += [
+            group | {"params": rows, "per_row": True},
+            group | {"params": heads, "adapt": False},
+            group | {"params": others},
+        ]
     betas = (config.adam_beta1, config.adam_beta2)
     return Lamb([group for group in groups if group["params"]], lr=config.learning_rate, betas=betas)
 

@@ -49,12 +49,14 @@ def test_it_moves_every_weight_and_resumes_bit_for_bit(tmp_path, leader):
 def test_rows_that_a_batch_does_not_touch_stay_and_the_others_move_by_their_own_length(tmp_path):
     table, head = nn.Embedding(5, 4), nn.Linear(4, 2)
     model = nn.Sequential(table, head)
-    before = table.weight.detach().clone()
+    before, head_before = table.weight.detach().clone(), head.weight.detach().clone()
     leader = LEADERS["lamb-rows"](model, RivalConfig(str(tmp_path), leader="lamb-rows", learning_rate=0.1, weight_decay=0.0))
     model(torch.tensor([[1, 3]])).square().sum().backward()
     leader.step()
     moved = (table.weight.detach() - before).norm(dim=1) / before.norm(dim=1)
     torch.testing.assert_close(moved, torch.tensor([0.0, 0.1, 0.0, 0.1, 0.0]))
+    by_adam = (head.weight.detach() - head_before).abs()  # also without decay
+    torch.testing.assert_close(by_adam, torch.full_like(by_adam, 0.1), rtol=1e-3, atol=0)
 
 
 def test_muon_without_a_hidden_matrix_is_refused(tmp_path):
