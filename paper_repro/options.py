@@ -23,7 +23,7 @@ from paper_repro.rivals.trainer import refuse_unread, unread
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """No text for a number, no number for true or false, no unknown name."""
 
-NEUTRAL: dict[str, Any] = {}
+NEUTRAL: dict[str, Any] = {"noise_module": None}
 """By the name of a setting that came after results were committed, the value at which a run is what it was before there was
 the setting. There the setting is no part of a run's name, so earlier results keep theirs, and results that lack it had it."""
 

@@ -158,7 +158,7 @@ class Adversary:
         start_loss: Tensor | None = None
         for _ in range(self.steps):
             noise.requires_grad_(True)
-            with _random_state_kept(at.device, self.same_dropout), torch.enable_grad():
+            with random_state_kept(at.device, self.same_dropout), torch.enable_grad():
                 loss = objective(noise)
                 (gradient,) = torch.autograd.grad(loss * scale, noise)
             start_loss = loss.detach() if start_loss is None else start_loss
@@ -237,7 +237,7 @@ def _sample_keys(keys: Sequence[int] | Tensor | None, samples: int) -> list[int]
 
 
 @contextmanager
-def _random_state_kept(device: torch.device, wanted: bool) -> Iterator[None]:
+def random_state_kept(device: torch.device, wanted: bool = True) -> Iterator[None]:
     """Put torch's random generators (the CPU's and the device's) back afterwards, if wanted."""
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, enabled=wanted, device_type=device.type if devices else "cuda"):

@@ -47,7 +47,7 @@ class AscentView:
         """
         with ExitStack() as stack:
             if not self.dropout:
-                stack.enter_context(_evaluation_mode(model))
+                stack.enter_context(evaluation_mode(model))
             if self.bfloat16:
                 device = next(model.parameters()).device.type
                 stack.enter_context(torch.autocast(device, torch.bfloat16))
@@ -77,7 +77,7 @@ def encoder_layers(model: nn.Module) -> nn.ModuleList:
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """As model.eval(), and afterwards every module is as it was (some may be frozen in evaluation mode)."""
     training = [module for module in model.modules() if module.training]
     for module in training:

@@ -2,220 +2,143 @@
 
 config = ScalaConfig(output_dir="out", global_batch_size=512, per_device_train_batch_size=32, num_train_epochs=3)
 ScalaTrainer(model, config, train_dataset=train, eval_dataset=dev, processing_class=tokenizer).train()
+
+Any subclass of `Trainer` plays it by `ScalaMixin`:
+
+class Config(ScalaConfig, Seq2SeqTrainingArguments): ...  # a dataclass
+class MyTrainer(ScalaMixin, Seq2SeqTrainer): ...
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
-import shutil
+import inspect
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from safetensors import SafetensorError
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from scala.adversary import Adversary, Direction, Start
-from scala.ascent_view import AscentView
-from scala.balls import Norm
-from scala.embedding_noise import EmbeddingNoise
-from scala.game import Game, RoundReport
+from scala import checkpoints, loss_share
+from scala.adversary import Adversary, random_state_kept
+from scala.ascent_view import evaluation_mode
+from scala.checkpoints import last_checkpoint
+from scala.config import RATES, SAMPLE_KEY, ScalaConfig
+from scala.embedding_noise import EmbeddingNoise, Points, masks_of
+from scala.game import Game, RoundReport, frozen
 from scala.heads import fresh_regression_head
-from scala.lamb import DIALECTS, Lamb, parameter_groups
+from scala.lamb import Lamb, parameter_groups
 from scala.length_sorted import LengthSorted
+from scala.loss_share import LossShare
 from scala.onset import Onset
-from scala.whole_file import write_whole
 
-RATES = dict.fromkeys(DIALECTS, 1e-3) | {"relative": 4e-3, "orthogonal": 8e-3}
-"""LAMB's default rates, by dialect: a step's length as a share of a layer's size. For some 90 steps in all; longer trainings
-want less. The best of MiniLM's on the embedded task (`make leaders`), where published LAMB is `debiased`."""
-SAMPLE_KEY = "idx"
-"""The column that names a sample, needed by a warm start; GLUE has it."""
+__all__ = ["NOISE_MASK", "RATES", "SAMPLE_KEY", "ScalaConfig", "ScalaMixin", "ScalaTrainer", "last_checkpoint"]
 
+NOISE_MASK = "noise_mask"
+"""The entry of a batch that says which tokens get noise, [B, L]; without it the attention mask does."""
 
-@dataclass
-class ScalaConfig(TrainingArguments):
-    """`TrainingArguments` plus the game's options. Unknown values of the paper are options; see each field's `help`."""
+_WEIGHTLESS = "_weightless"
+"""Marks a micro-batch whose samples all repeat earlier ones."""
 
-    learning_rate: float = field(  # type: ignore[assignment]  # None only until __post_init__
-        default=None,
-        metadata={
-            "help": "The leader's peak learning rate eta; left out: the dialect's (8e-3), transformers' own for 'optim'."
-        },
-    )
-    global_batch_size: int | None = field(
-        default=None,
-        metadata={"help": "Samples per leader's step over all processes; sets gradient_accumulation_steps. None: leave it."},
-    )
-    sort_by_length: bool = field(
-        default=True,
-        metadata={"help": "Make a large batch's micro-batches of samples of like length: the same gradient, less padding."},
-    )
-    leader: str = field(
-        default="lamb", metadata={"help": "'lamb', or 'optim': the optimizer that --optim names.", "choices": ["lamb", "optim"]}
-    )
-    lamb_dialect: str = field(
-        default="orthogonal",
-        metadata={"help": "LAMB dialect, see scala.lamb; 'debiased' is LAMB as published.", "choices": list(DIALECTS)},
-    )
-    lamb_adapt_undecayed: bool = field(
-        default=True,
-        metadata={"help": "Biases and norms use LAMB's trust ratio; False: they take Adam's step, as in timm and apex."},
-    )
-    noise: str = field(
-        default="adversarial",
-        metadata={"help": "'adversarial', or 'none': the leader plays alone.", "choices": ["adversarial", "none"]},
-    )
-    noise_radius: float = field(
-        default=0.003, metadata={"help": "Radius omega of each sample's ball of noise, relative to its embeddings' norm."}
-    )
-    noise_absolute: bool = field(default=False, metadata={"help": "Take radius and step in the embeddings' own units."})
-    noise_step_size: float | None = field(
-        default=None, metadata={"help": "Ascent step rho, in the radius's units; None: the radius, one step to the boundary."}
-    )
-    noise_steps: int = field(default=1, metadata={"help": "Ascent steps K of the follower."})
-    noise_norm: str = field(default="l2", metadata={"help": "Norm of the ball.", "choices": list(get_args(Norm))})
-    noise_start: str = field(
-        default="zero",
-        metadata={
-            "help": f"Where the ascent starts; 'warm' needs a column '{SAMPLE_KEY}' of integers.",
-            "choices": list(get_args(Start)),
-        },
-    )
-    noise_direction: str = field(
-        default="normalized", metadata={"help": "Ascent direction, g/||g|| or g.", "choices": list(get_args(Direction))}
-    )
-    noise_regularizer: float = field(
-        default=0.0, metadata={"help": "lambda of the follower's objective f(x, y) - (lambda/2)|y|^2."}
-    )
-    noise_delay: float = field(
-        default=0.5,
-        metadata={"help": "t_s, the first step with noise: below 1 a fraction of all steps, else a number of steps."},
-    )
-    adversarial_weight: float | None = field(
-        default=None, metadata={"help": "None: descend the adversarial loss alone; lambda: clean + lambda * adversarial."}
-    )
-    same_dropout: bool = field(default=True, metadata={"help": "Follower and leader see the same dropout masks."})
-    noise_every: int = field(default=1, metadata={"help": "From t_s on the follower takes part in every n-th step."})
-    noise_share: float = field(default=1.0, metadata={"help": "Share of each micro-batch's samples that get noise."})
-    noise_one_pass: bool = field(
-        default=False,
-        metadata={"help": "No pass for the ascent: the leader's pass moves the noise for the next visit; needs a warm start."},
-    )
-    ascent_dropout: bool = field(default=True, metadata={"help": "The follower's passes have dropout."})
-    ascent_bf16: bool = field(default=False, metadata={"help": "The follower's passes run under bfloat16 autocast."})
-    ascent_layers: int | None = field(
-        default=None,
-        metadata={"help": "Top encoder layers that the follower's gradient goes through; None: all."},
-    )
-
-    def __post_init__(self) -> None:
-        """Check the options at once, rather than at the first noisy step."""
-        if self.learning_rate is None:
-            rates = RATES if self.leader == "lamb" else {}
-            self.learning_rate = rates.get(self.lamb_dialect, TrainingArguments.learning_rate)
-        super().__post_init__()
-        inherited = {option.name for option in fields(TrainingArguments)}  # transformers looks at its own
-        for option in fields(self):
-            value, choices = getattr(self, option.name), option.metadata.get("choices")
-            if option.name not in inherited and choices is not None and value not in (option.default, *choices):
-                raise ValueError(f"unknown {option.name} {value!r}; choose one of {', '.join(choices)}")
-        if self.noise_delay < 0 or (self.noise_delay >= 1 and self.noise_delay != int(self.noise_delay)):
-            raise ValueError(f"noise_delay must be a fraction in [0, 1) or a whole number of steps, got {self.noise_delay}")
-        self.adversary()
-        self.ascent_view()
-        if self.noise_every < 1:
-            raise ValueError(f"noise_every must be a whole number of steps >= 1, got {self.noise_every}")
-        if self.global_batch_size is not None:
-            per_pass = self.per_device_train_batch_size * self.world_size
-            if self.global_batch_size < 1 or self.global_batch_size % per_pass:
-                raise ValueError(
-                    f"global_batch_size {self.global_batch_size} is not a multiple of {per_pass} "
-                    f"(per_device_train_batch_size {self.per_device_train_batch_size} x {self.world_size} processes)"
-                )
-            self.gradient_accumulation_steps = self.global_batch_size // per_pass
-
-    def adversary(self) -> Adversary | None:
-        """The follower that the options describe; None for noise="none"."""
-        if self.noise == "none":
-            return None
-        return Adversary(
-            self.noise_radius,
-            self.noise_step_size,
-            self.noise_steps,
-            self.noise_norm,  # type: ignore[arg-type]  # Adversary refuses what it does not know
-            relative=not self.noise_absolute,
-            start=self.noise_start,  # type: ignore[arg-type]
-            direction=self.noise_direction,  # type: ignore[arg-type]
-            regularizer=self.noise_regularizer,
-            same_dropout=self.same_dropout,
-            share=self.noise_share,
-            one_pass=self.noise_one_pass,
-        )
-
-    def ascent_view(self) -> AscentView:
-        """How the follower sees the model."""
-        return AscentView(self.ascent_dropout, self.ascent_bf16, self.ascent_layers)
-
-    def delay_steps(self, total: int) -> int:
-        """t_s in steps, of `total` steps."""
-        return round(self.noise_delay * total) if self.noise_delay < 1 else int(self.noise_delay)
+if TYPE_CHECKING:
+    _Base = Trainer
+else:
+    _Base = object
 
 
-class ScalaTrainer(Trainer):
-    """A `Trainer` whose training step is a round of the game; everything else is transformers' own.
+class ScalaMixin(_Base):
+    """What makes a `Trainer` play the game; put it before the Trainer: `class MyTrainer(ScalaMixin, Seq2SeqTrainer)`.
 
+    - The game is played around the loss that the trainer has, whatever it is: a model's own, `compute_loss_func`, an overridden
+      `compute_loss`. A step that went round it is an error, not a step without noise.
     - Large batches: the gradient of N accumulated micro-batches is that of one batch holding all their samples, ragged ones
-      included (for heads whose loss is a mean over samples).
-    - The follower's passes run on the unwrapped model, outside DDP's reducer, and take gradients of the noise only.
+      included, for a loss that is a mean over samples or labelled tokens, or is told `num_items_in_batch`. Which one it is, the
+      first micro-batch tells (`scala.loss_share`); of another mean `loss_items` says the weights.
+    - The follower is tried once in the first step, however long the delay, so that what cannot be played fails at once.
+    - Its passes run on the unwrapped model, outside DDP's reducer, and take gradients of the noise only.
     - The delay counts optimizer steps of the whole training, so it survives a resume; checkpoints also hold the follower's
       state (gradient evaluations so far; the noises of a warm start, kept per process).
     - A non-finite loss or gradient stops training with `scala.game.NonFiniteLoss` before it reaches the weights.
     - If the noise takes all that the model has learnt when it begins (see `scala.onset`), a `UserWarning` says so, once.
     - Logs hold the follower's diagnostics: `noise_norm`, `noise_radius`, `loss_rise` and `noise_still` of the last
-      micro-batch, `follower`, `gradient_evaluations`, and the minimum, median and maximum trust ratio of LAMB.
+      micro-batch, `follower`, `follower_rounds` so far, `gradient_evaluations`, and the minimum, median and maximum trust ratio
+      of LAMB.
     """
 
     args: ScalaConfig
     model: nn.Module
     optimizer: torch.optim.Optimizer
     game: Game
+    injection: EmbeddingNoise | None
+    # The game returns its share of the whole batch's mean; the Trainer must not rescale it.
+    loss_is_scaled_for_ga = True
 
-    def __init__(self, model: nn.Module | None = None, args: ScalaConfig | None = None, **kwargs: Any) -> None:
-        """As `transformers.Trainer`; `optimizers=(leader, scheduler)` makes any torch optimizer the leader.
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse an order of bases in which the Trainer's methods would hide these."""
+        super().__init_subclass__(**kwargs)
+        if Trainer in cls.__mro__ and cls.__mro__.index(Trainer) < cls.__mro__.index(ScalaMixin):
+            raise TypeError(
+                f"{cls.__name__}: ScalaMixin must stand before the Trainer, as in class {cls.__name__}(ScalaMixin, ...)"
+            )
+
+    def __init__(self, model: nn.Module | None = None, args: ScalaConfig | None = None, *others: Any, **kwargs: Any) -> None:
+        """As the Trainer beside it; `optimizers=(leader, scheduler)` makes any torch optimizer the leader.
 
         Raises:
             TypeError: args is not a ScalaConfig, or the model does not name its input embeddings.
-            ValueError: a parallelism other than DDP (one process per GPU), or a warm start without a column of sample keys.
+            ValueError: a parallelism other than DDP (one process per GPU), a warm start without a column of sample keys, or an
+                argument that nothing would read.
         """
         if not isinstance(args, ScalaConfig):
-            raise TypeError(f"args must be a ScalaConfig, got {type(args).__name__}")
-        super().__init__(model=model, args=args, **kwargs)
+            raise TypeError(
+                f"args must be a ScalaConfig, got {type(args).__name__}; for a trainer whose arguments are of a class of their "
+                f"own make one of both: @dataclass class Config(ScalaConfig, {type(args).__name__}): pass"
+            )
+        if kwargs.get("optimizer_cls_and_kwargs") is not None and args.leader == "lamb":
+            raise ValueError("leader='lamb' does not read optimizer_cls_and_kwargs: set leader='optim', or leave it out")
+        super().__init__(model, args, *others, **kwargs)
         if args.n_gpu > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             raise ValueError(
                 "ScalaTrainer runs on one device or under DDP (torchrun, one process per GPU): LAMB's norms and the noise need "
                 "whole layers and whole batches, so DataParallel, FSDP and DeepSpeed are refused"
             )
-        self.injection = EmbeddingNoise(self.model)
+        self._place_noise()
         self._warm = args.noise == "adversarial" and args.noise_start == "warm"
         if self._warm and SAMPLE_KEY not in (self._columns() or [SAMPLE_KEY]):
             raise ValueError(f"noise_start='warm' needs a column {SAMPLE_KEY!r} of integers in the training set")
-        # Only where the leader descends a plain mean loss under the noise, and the ascent starts from the clean one.
-        plain = args.adversarial_weight is None and not args.label_smoothing_factor and self.compute_loss_func is None
-        self._onset = Onset() if plain and args.noise_start != "random" else None
-        # compute_loss below returns its share of the whole batch's mean; neither the Trainer nor the model may rescale it.
-        self.loss_is_scaled_for_ga = True
-        self.model_accepts_loss_kwargs = True
         self.add_callback(_Rounds(self))
+        self._batch_asked = args.per_device_train_batch_size * args.gradient_accumulation_steps
+
+    def loss_items(self, inputs: Mapping[str, Any]) -> Tensor | float | None:
+        """The sum of the weights by which this micro-batch's loss is a mean; override it for a loss that weighs its items.
+
+        A cross-entropy with class weights, for one, is a mean by `weights[labels]`. None, the default: it is found out.
+
+        Args:
+            inputs: the micro-batch, as the loss gets it.
+        """
+        return None
+
+    def _place_noise(self) -> None:
+        """Find where the noise enters; anew for every training, since `model_init` makes a new model."""
+        self.injection = None if self.args.noise == "none" else EmbeddingNoise(self.model, self.args.noise_module)
+        self._runs: int | None = None
+        self._tried = False
+        self._share: LossShare | None = None
+        self._whole: dict[str, Tensor] = {}
+        self._played = self._follower_rounds = 0
+        # Only where the leader descends a plain mean loss under the noise, and the ascent starts from the clean one.
+        plain = self.args.adversarial_weight is None and not self.args.label_smoothing_factor and self.compute_loss_func is None
+        self._onset = Onset() if plain and self.args.noise_start != "random" else None
+
+    # --- leader, game, batches -------------------------------------------------------------------------------------------
 
     def create_optimizer(self, *model: nn.Module) -> torch.optim.Optimizer:  # the first 5.x versions pass no model
         """Make the leader: LAMB over named parameters, biases and norms not decayed, unless another was asked for."""
@@ -233,78 +156,252 @@ class ScalaTrainer(Trainer):
         return super().create_optimizer(*model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Also sets up the game, since only now the leader and the number of steps are known."""
+        """Also sets up the game, since only now the leader and the number of steps are known.
+
+        Raises:
+            ValueError: the noise would begin after the last step.
+        """
         scheduler = super().create_scheduler(num_training_steps, optimizer)
+        delay = self.args.delay_steps(num_training_steps)
+        if self.args.noise != "none" and delay >= num_training_steps > 0:
+            raise ValueError(
+                f"noise_delay {self.args.noise_delay:g} begins the noise at step {delay}, and training has "
+                f"{num_training_steps} steps: it would never begin. Lower noise_delay, train for longer, or set noise='none'"
+            )
+        self._place_noise()
         self.game = Game(
             self.optimizer,
             self.args.adversary(),
-            delay=self.args.delay_steps(num_training_steps),
+            delay=delay,
             every=self.args.noise_every,
             adversarial_weight=self.args.adversarial_weight,
         )
         return scheduler
 
+    def get_train_dataloader(self) -> Any:
+        """Also keeps the large batch when `auto_find_batch_size` has made the micro-batches smaller."""
+        if self._train_batch_size * self.args.gradient_accumulation_steps != self._batch_asked:
+            micro = max(n for n in range(1, self._train_batch_size + 1) if self._batch_asked % n == 0)
+            self._train_batch_size, self.args.gradient_accumulation_steps = micro, self._batch_asked // micro
+        return super().get_train_dataloader()
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         data: Any = self.train_dataset if train_dataset is None else train_dataset
         several = self.args.world_size * self.args.gradient_accumulation_steps
         other = getattr(self.args, "train_sampling_strategy", "random") != "random"  # the first 5.x versions have no other
-        if several == 1 or other or not self.args.sort_by_length or not hasattr(data, "__len__") or "input_ids" not in data[0]:
+        if several == 1 or other or not self.args.sort_by_length or not hasattr(data, "__len__"):
             return super()._get_train_sampler(train_dataset)
-        ids = data["input_ids"] if hasattr(data, "column_names") else (sample["input_ids"] for sample in data)
-        micro_batch = self.args.per_device_train_batch_size
+        first = data[0] if len(data) else None
+        if not isinstance(first, Mapping) or "input_ids" not in first or not hasattr(first["input_ids"], "__len__"):
+            return super()._get_train_sampler(train_dataset)
+        stored = hasattr(data, "column_names") and getattr(data, "format", {}).get("type") != "custom"  # set_transform's
+        # By position: a data set without an IndexError behind its last sample would give samples for ever.
+        ids = data["input_ids"] if stored else (data[i]["input_ids"] for i in range(len(data)))
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthSorted([len(i) for i in ids], micro_batch * several, micro_batch, seed)
+        return LengthSorted([len(i) for i in ids], self._train_batch_size * several, self._train_batch_size, seed)
 
-    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Tensor]:
-        """The micro-batches of one leader's step, and the number of samples in them over all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        samples = torch.tensor(sum(len(batch["input_ids"]) for batch in batches), device=device)
-        return batches, self.accelerator.reduce(samples, "sum")
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of one leader's step; what they hold over all processes is counted on the way."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, items
+        if self.accelerator.gradient_state.end_of_dataloader and (last := self._without_repeats(batches[-1])) is not None:
+            batches[-1] = last
+            if items is not None:
+                unlabelled = {k: torch.full_like(v, loss_share.IGNORED) if "label" in k else v for k, v in last.items()}
+                counted = unlabelled if _WEIGHTLESS in last else last
+                items = self._get_num_items_in_batch([*batches[:-1], counted], device)
+        found = [self._counted(batch) for batch in batches]
+        sums = {name: torch.stack([one[name].to(device, torch.float64) for one in found]).sum() for name in found[0]}
+        reduced = self.accelerator.reduce(torch.stack(list(sums.values())), "sum")
+        self._whole = dict(zip(sums, reduced.unbind(), strict=True))
+        return batches, items
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """In training the loss the leader descends, with the follower's noise if it is its time; else the plain loss.
+    def _without_repeats(self, batch: dict[str, Any]) -> dict[str, Any] | None:
+        """An epoch's last micro-batch without the samples that repeat earlier ones; None: no process has any there.
 
-        In training: this micro-batch's share of the mean over the samples of the whole batch, so that shares add up.
+        Where an epoch's samples do not fill the last micro-batches of all processes, accelerate fills them with its first. A
+        process must take part in every pass, so one that has none left keeps a sample, which is marked to weigh nothing.
         """
-        inputs = dict(inputs)
-        keys = inputs.pop(SAMPLE_KEY, None)
-        if not model.training:
-            return super().compute_loss(model, inputs, return_outputs)
-        plain_loss = super().compute_loss
+        world, size = self.args.world_size, self._train_batch_size
+        data: Any = self.train_dataset
+        if world == 1 or self.args.dataloader_drop_last or not hasattr(data, "__len__") or not len(data) % (size * world):
+            return None
+        left = min(max(len(data) % (size * world) - size * self.args.process_index, 0), size)
+        kept = loss_share.rows_of(batch, 0, max(1, left), self._samples(batch))
+        return kept if left else kept | {_WEIGHTLESS: True}
+
+    def _counted(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What a mean may be over in a micro-batch; nothing, in one that weighs nothing."""
+        found = loss_share.counts(batch, self._samples(batch))
+        own = self.loss_items(batch)
+        if own is not None:
+            found["own"] = torch.as_tensor(own)
+        return {name: torch.zeros_like(value) for name, value in found.items()} if _WEIGHTLESS in batch else found
+
+    def _samples(self, batch: Mapping[str, Any]) -> int:
+        return loss_share.samples_in(batch, self._main_input)
+
+    @property
+    def _main_input(self) -> str:
+        return getattr(self.model, "main_input_name", None) or "input_ids"
+
+    # --- a micro-batch ---------------------------------------------------------------------------------------------------
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *others: Any, **kwargs: Any) -> Tensor:
+        """One micro-batch of a round of the game, around the loss that the trainer has."""
+        with self._played_around_the_loss():
+            return super().training_step(model, inputs, *others, **kwargs)
+
+    @contextmanager
+    def _played_around_the_loss(self) -> Iterator[None]:
+        # The loss that is asked for is the game's, as long as this lasts, and only on this object: `super().compute_loss` in a
+        # subclass is the trainer's own still, and so is the loss of an evaluation.
+        loss_of = self.compute_loss
+
+        def played(model: nn.Module, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            loss, outputs = self._play(loss_of, model, inputs, kwargs.get("num_items_in_batch"))
+            return (loss, outputs) if return_outputs else loss
+
+        self.compute_loss = cast(Any, played)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.compute_loss
+
+    def _play(self, loss_of: Callable[..., Any], model: nn.Module, inputs: Any, items: Any) -> tuple[Tensor, Any]:
+        """This micro-batch's share of the loss that the leader descends, and the model's outputs."""
+        weight_of = dict(inputs)
+        inputs = {name: value for name, value in weight_of.items() if name not in (NOISE_MASK, _WEIGHTLESS)}
+        keys = inputs.pop(SAMPLE_KEY, None) if self._warm else None
+        samples = self._samples(inputs)
+        if "num_items_in_batch" not in inspect.signature(loss_of).parameters:
+            items = None
+        if self._share is None:
+            self._share = self._found_share(loss_of, inputs, samples, items)
+        told = {} if items is None or self._share.over is not None else {"num_items_in_batch": items}
+        points: Points | None = None
+        outputs: Any = None
 
         def objective(noise: Tensor | None, module: nn.Module = model) -> Tensor:
+            nonlocal outputs
             # A follower that moves a share of the samples asks for the loss of those alone.
-            rows = inputs if noise is None else {name: value[: len(noise)] for name, value in inputs.items()}
-            with self.injection.added(noise):
-                return cast(Tensor, plain_loss(module, dict(rows)))
+            rows = dict(inputs) if noise is None else loss_share.rows_of(inputs, 0, len(noise), samples)
+            with self._noisy(noise, points):
+                loss, outputs = loss_of(module, rows, return_outputs=True, **told)
+            return loss
 
         def ascent_objective(noise: Tensor | None) -> Tensor:
             # On the unwrapped model: DDP's forward prepares its reducer for a backward pass that the ascent never makes.
             with self.args.ascent_view().of(self.model):
                 return objective(noise, self.model)
 
-        ids = inputs["input_ids"]
-        scaler = self.accelerator.scaler
+        if self.game.adversary is not None and (self.game.follower_moves or not self._tried):
+            points = self._points(ascent_objective, inputs, samples, weight_of.get(NOISE_MASK))
+            if not self._tried and not self.game.follower_moves:
+                self._try_follower(ascent_objective, points, keys)
+                points = None
+            self._tried = True
+        self._played += 1
+        main = inputs.get(self._main_input)
         loss = self.game.loss(
             objective,
-            at=self.injection.embeddings(ids) if self.game.follower_moves else ids,  # a plain round only counts samples
-            mask=inputs.get("attention_mask"),
+            # A plain round only counts samples.
+            at=points.at if points is not None else main if isinstance(main, Tensor) else torch.empty(samples),
+            mask=points.mask if points is not None else inputs.get("attention_mask"),
             keys=keys,
             ascent_objective=ascent_objective,
-            loss_scale=1.0 if scaler is None else scaler.get_scale(),
+            loss_scale=1.0 if self.accelerator.scaler is None else self.accelerator.scaler.get_scale(),
         )
         if self._onset is not None and self.game.rounds == self.game.delay:
             self._onset.see(cast(RoundReport, self.game.report), inputs.get("labels"))
-        if num_items_in_batch is not None:
-            # DDP averages over processes, so each multiplies its share by their number.
-            loss = loss * (len(ids) * self.args.world_size) / num_items_in_batch
-        return (loss, None) if return_outputs else loss
+        return self._weighted(loss, weight_of), outputs
+
+    def _weighted(self, loss: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """A mean loss as a share of the whole batch's mean. DDP averages over processes, so each multiplies by their number."""
+        assert self._share is not None
+        if _WEIGHTLESS in inputs:
+            return loss * 0
+        if self._share.over is None:
+            return loss
+        if not self._whole:  # a trainer that draws its micro-batches in a way of its own
+            return loss / getattr(self, "current_gradient_accumulation_steps", 1)
+        return (
+            loss
+            * (self._counted(inputs)[self._share.over] * self.args.world_size)
+            / self._whole[self._share.over].to(loss.dtype)
+        )
+
+    def _found_share(self, loss_of: Callable[..., Any], inputs: Any, samples: int, items: Any) -> LossShare:
+        several = self.args.gradient_accumulation_steps * self.args.world_size
+        if several == 1:
+            return LossShare(None)  # the whole batch's mean as it is
+
+        def score(batch: Mapping[str, Any], number: Tensor | None) -> float:
+            told = {} if number is None else {"num_items_in_batch": number}
+            with evaluation_mode(self.model), random_state_kept(self.args.device), torch.no_grad():
+                return float(loss_of(self.model, dict(batch), **told))
+
+        def own(batch: Mapping[str, Any], _: Tensor | None) -> float:
+            return float(cast(Any, self.loss_items(batch)))
+
+        low = self.args.bf16 or self.args.fp16 or next(self.model.parameters()).dtype in (torch.bfloat16, torch.float16)
+        has_own = self.loss_items(inputs) is not None
+        share = loss_share.found_out(
+            score, inputs, samples, items, own=own if has_own else None, precision=1e-3 if low else 1e-5
+        )
+        share = cast(list, broadcast_object_list([share]))[0]  # one answer for all processes
+        if not share.exact and self.is_world_process_zero():
+            loss_share.warn_inexact(several)
+        return share
+
+    # --- the follower ----------------------------------------------------------------------------------------------------
+
+    def _noisy(self, noise: Tensor | None, points: Points | None) -> AbstractContextManager[None]:
+        if self.injection is None or noise is None:
+            return nullcontext()
+        return self.injection.added(noise, None if points is None else points.shapes)
+
+    def _points(self, objective: Callable[[None], Tensor], inputs: Any, samples: int, noise_mask: Tensor | None) -> Points:
+        """Where the noise is added in this micro-batch."""
+        assert self.injection is not None
+        masks = masks_of(inputs, samples) if noise_mask is None else [noise_mask]
+        with random_state_kept(self.args.device), torch.no_grad():
+            points = self.injection.points(lambda: objective(None), samples, masks, self._runs)
+        self._runs = len(points.shapes)
+        if points.mask is None and masks and not self._tried:
+            shapes = ", ".join(str(list(shape)) for shape in points.shapes)
+            if noise_mask is not None:
+                raise ValueError(
+                    f"{NOISE_MASK} has shape {list(noise_mask.shape)}, no prefix of where the noise goes: {shapes}"
+                )
+            warnings.warn(
+                f"no attention mask fits where the noise goes ({shapes}), so padding gets noise as well; put {NOISE_MASK!r} "
+                "[samples, positions] into the batches to say what exists",
+                stacklevel=2,
+            )
+        return points
+
+    def _try_follower(self, objective: Callable[[Tensor | None], Tensor], points: Points, keys: Any) -> None:
+        """Let a follower of the same options answer once, and forget its answer.
+
+        Raises:
+            RuntimeError: it cannot play.
+        """
+        stranger = cast(Adversary, self.args.adversary())
+        try:
+            with frozen(self.game.leader), random_state_kept(self.args.device):
+                stranger.respond(objective, points.at, points.mask, keys)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            hint = "; use gradient_checkpointing_kwargs={'use_reentrant': False}" if "checkpoint" in str(error) else ""
+            raise RuntimeError(
+                f"the follower, tried before the first step although its noise begins at step {self.game.delay}, cannot play: "
+                f"{error}{hint}"
+            ) from error
+
+    # --- logs and warnings -----------------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the follower's and the leader's diagnostics beside the training loss."""
@@ -317,6 +414,7 @@ class ScalaTrainer(Trainer):
         found: dict[str, float] = {"gradient_evaluations": self.game.gradient_evaluations * self.args.world_size}
         if report is not None:
             found["follower"] = float(report.follower_moved)
+            found["follower_rounds"] = self._follower_rounds
             for name, value in (
                 ("noise_norm", report.noise_norm),
                 ("noise_radius", report.radius),
@@ -369,55 +467,41 @@ class ScalaTrainer(Trainer):
     def _columns(self) -> list[str]:
         return getattr(self.train_dataset, "column_names", None) or []
 
+    def _warn_of_small_data(self) -> None:
+        data: Any = self.train_dataset
+        batch = self._batch_asked * self.args.world_size
+        if hasattr(data, "__len__") and len(data) < batch and self.is_world_process_zero():
+            warnings.warn(
+                f"the batch of {batch} samples is larger than the training set of {len(data)}: every step has all of it, and "
+                "the learning rate may be one for a larger batch",
+                stacklevel=2,
+            )
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         columns: Any = self._signature_columns
-        if self._warm and SAMPLE_KEY not in columns:
-            columns.append(SAMPLE_KEY)
+        columns += [name for name in (NOISE_MASK, *([SAMPLE_KEY] if self._warm else [])) if name not in columns]
+
+    # --- checkpoints -----------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        try:
+        with checkpoints.full_disk_explained(folder):
             if self.is_world_process_zero():
-                # Left by a training that was cut off: this one writes them anew, and must not mistake them for newer ones.
-                for old in _checkpoints(folder.parent):
-                    if old == folder or (_step(old) > self.state.global_step and not _is_whole(old)):
-                        shutil.rmtree(old)
+                checkpoints.remove_stale(folder)
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
-            if self.is_world_process_zero() and folder.exists():
-                write_whole(folder / _DIGESTS, json.dumps(_digests(folder)))
-        except (OSError, RuntimeError, SafetensorError) as error:  # as Python, torch and safetensors call a full disk
-            free, reason = shutil.disk_usage(folder.parent).free / 2**20, str(error).partition("\n")[0]
-            raise OSError(
-                f"{folder} could not be written, with {free:.1f} MiB free on its disk ({reason}); the checkpoint before it is "
-                "kept: make room and continue from there"
-            ) from error
+            if self.is_world_process_zero():
+                checkpoints.seal(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if not self._load_weights(resume_from_checkpoint):
+        if not checkpoints.load_weights(self.model, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        if self.state.best_model_checkpoint is None or not self._load_weights(self.state.best_model_checkpoint):
+        best = self.state.best_model_checkpoint
+        if best is None or not checkpoints.load_weights(self.model, best):
             super()._load_best_model()
-
-    def _load_weights(self, checkpoint: str) -> bool:
-        """Load all weights of a checkpoint by `from_pretrained`; False for a model that does not have it, or has adapters.
-
-        transformers 5 writes tensors under the names of the file that the model came from (bert-base-uncased's has
-        LayerNorm.gamma) and its Trainer reads a checkpoint by the model's own names: tensors whose names differ would stay as
-        they are, with nothing but a warning.
-        """
-        model = self.model
-        if not isinstance(model, PreTrainedModel) or getattr(model, "_hf_peft_config_loaded", False):
-            return False
-        if not list(Path(checkpoint).glob("*.safetensors*")):
-            return False
-        config = copy.deepcopy(model.config)
-        saved = type(model).from_pretrained(checkpoint, config=config, dtype=model.dtype, use_safetensors=True)
-        model.load_state_dict(saved.state_dict())
-        return True
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -426,24 +510,31 @@ class ScalaTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        state = {"gradient_evaluations": torch.tensor(self.game.gradient_evaluations)}
+        state = {
+            "gradient_evaluations": torch.tensor(self.game.gradient_evaluations),
+            "follower_rounds": torch.tensor(self._follower_rounds),
+        }
         if self.game.adversary is not None:
             state |= {f"noise.{key}": noise for key, noise in self.game.adversary.memory.items()}
         Path(output_dir).mkdir(parents=True, exist_ok=True)  # this process may be the first to get here
         save_file(state, self._follower_file(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
-            return
+            return super()._load_optimizer_and_scheduler(checkpoint)
         file = self._follower_file(checkpoint)
         if not file.exists():
             raise ValueError(
-                f"{file} is missing: the checkpoint was not written by ScalaTrainer, or by fewer processes than now; "
-                "continue with as many as before, or start anew"
+                f"{file} is missing: the checkpoint holds the model alone (save_only_model), was not written by ScalaTrainer, "
+                "or by fewer processes than now; continue with as many as before, or start anew from its weights"
             )
+        leader = getattr(self.optimizer, "optimizer", self.optimizer)
+        ours = checkpoints.options_of(leader)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        checkpoints.refuse_overridden(ours, checkpoints.options_of(leader), checkpoint)
         state = load_file(file)
         self.game.gradient_evaluations = int(state.pop("gradient_evaluations"))
+        self._follower_rounds = int(state.pop("follower_rounds", torch.tensor(0)))
         if self.game.adversary is not None:
             self.game.adversary.memory = {int(key.removeprefix("noise.")): noise for key, noise in state.items()}
 
@@ -451,71 +542,38 @@ class ScalaTrainer(Trainer):
         return Path(folder) / f"follower-{self.args.process_index}.safetensors"
 
 
+class ScalaTrainer(ScalaMixin, Trainer):
+    """A `Trainer` whose training step is a round of the game; everything else is transformers' own. See `ScalaMixin`."""
+
+
 class _Rounds(TrainerCallback):
     """Keeps the game's round equal to the Trainer's step, and guards the leader's step."""
 
-    def __init__(self, trainer: ScalaTrainer) -> None:
+    def __init__(self, trainer: ScalaMixin) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.trainer._warn_of_small_data()
         if self.trainer.args.leader == "lamb":
             self.trainer._warn_of_head()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trainer.game.rounds = state.global_step
+        self.trainer._played = 0
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not self.trainer._played:
+            raise RuntimeError(
+                f"{type(self.trainer).__name__}.training_step goes round the game: it must call super().training_step, or the "
+                "leader would play alone in silence"
+            )
+        # With fp16 an overflowing gradient is ordinary: the scaler skips that step by itself.
+        self.trainer.game.check(gradients=self.trainer.accelerator.scaler is None)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        report = self.trainer.game.report
+        self.trainer._follower_rounds += report is not None and report.follower_moved
         if state.global_step == self.trainer.game.delay + 1:
             self.trainer._warn_of_onset()
         if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
             self.trainer.game.check_weights()
-
-    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # With fp16 an overflowing gradient is ordinary: the scaler skips that step by itself.
-        self.trainer.game.check(gradients=self.trainer.accelerator.scaler is None)
-
-
-_LAST_WRITTEN = "trainer_state.json"
-_DIGESTS = "digests.json"
-
-
-def last_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest whole checkpoint in a folder, or None.
-
-    The Trainer writes trainer_state.json last, so one whose writing was cut off lacks that file or has half of it: it is passed
-    over. So is, with a warning, one whose files are not those that were written, by their SHA-256 in digests.json, which is
-    written right after and which checkpoints of other trainers lack.
-    """
-    for folder in sorted(_checkpoints(Path(output_dir)), key=_step, reverse=True):
-        if _is_whole(folder):
-            return folder
-        if (folder / _DIGESTS).exists():
-            warnings.warn(f"{folder} is damaged (it is not as it was written) and is passed over", stacklevel=2)
-    return None
-
-
-def _checkpoints(output_dir: Path) -> list[Path]:
-    return list(output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-[0-9]*"))
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / _LAST_WRITTEN).read_text())
-        written = checkpoint / _DIGESTS
-        return not written.exists() or dict(json.loads(written.read_text())).items() <= _digests(checkpoint).items()
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a checkpoint that must not change."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and _DIGESTS not in path.name:
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found

@@ -104,7 +104,7 @@ def with_options(monkeypatch, neutral=None, **changed):
     made = create_model("Options", __base__=options.Options, **changed)
     monkeypatch.setattr(experiment, "Options", made)
     monkeypatch.setattr(options, "_check", lambda values: None)  # of `RivalConfig`, which has no such field
-    monkeypatch.setattr(experiment, "NEUTRAL", neutral or {})
+    monkeypatch.setattr(experiment, "NEUTRAL", options.NEUTRAL | (neutral or {}))
     return made
 
 

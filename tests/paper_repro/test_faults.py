@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-import scala.trainer
+import scala.checkpoints
 from paper_repro import run
 from paper_repro.faults import damage, kills, page
 from paper_repro.faults.__main__ import FAULTS, Fault, Trials, do
@@ -71,7 +71,7 @@ def test_a_damaged_checkpoint_costs_time_and_one_that_is_accepted_is_called_a_lo
     assert trial.lost == ()
     assert "is damaged (it is not as it was written) and is passed over" in trial.said
     with monkeypatch.context() as patch:
-        patch.setattr(scala.trainer, "_is_whole", lambda checkpoint: (checkpoint / "trainer_state.json").exists())
+        patch.setattr(scala.checkpoints, "_is_whole", lambda checkpoint: (checkpoint / "trainer_state.json").exists())
         trial = damage.checkpoint_damaged(test, folder / f"{how.__name__}-accepted", random.Random(0), how)
     says = "does not go on" if how is weights_cut_off else "is not as in a sweep never disturbed"
     assert any(says in lost for lost in trial.lost)

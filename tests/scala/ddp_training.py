@@ -21,8 +21,7 @@ def main(folder: Path, leader: str) -> None:
         global_batch_size=8,  # 4 x 2 in one process, 2 x 2 in each of two
         num_train_epochs=3,
         learning_rate=0.05,
-        leader="lamb" if leader == "lamb" else "optim",
-        optim="sgd",
+        **({} if leader == "lamb" else {"leader": "optim", "optim": "sgd"}),
         noise_radius=0.2,
         noise_delay=2.0,
         save_strategy="no",

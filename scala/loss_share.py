@@ -1,0 +1,139 @@
+"""How the losses of micro-batches make up the loss of the whole batch, for whatever loss the user has.
+
+A loss is one of two things. Most are a mean over something in their micro-batch: its samples, or its labelled tokens. Some are
+told how many items the whole batch has (`num_items_in_batch`) and give their own share of its mean. Nothing in a loss says
+which it is, so the first micro-batch tells: it is scored whole and in two parts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""The label that transformers' losses leave out."""
+_INEXACT = 20
+"""So many times the precision off, a loss is no mean."""
+SAMPLES, LABELS, SHIFTED = "samples", "labels", "shifted labels"
+
+Score = Callable[[Mapping[str, Any], Tensor | None], float]
+"""score(batch, num_items_in_batch) -> its loss, without randomness and without a gradient."""
+
+
+def samples_in(batch: Mapping[str, Any], main_input: str = "input_ids") -> int:
+    """The samples of a batch: the rows of its main input, or else of its first tensor that has rows.
+
+    Raises:
+        ValueError: it has no such tensor.
+    """
+    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor) and value.ndim}
+    if not tensors:
+        raise ValueError(
+            f"a batch holds no tensor with samples in its first dimension; it has: {', '.join(batch) or 'nothing'}"
+        )
+    return len(tensors.get(main_input, next(iter(tensors.values()))))
+
+
+def rows_of(batch: Mapping[str, Any], start: int, stop: int, samples: int) -> dict[str, Any]:
+    """Some of a batch's samples: tensors and lists of as many entries as there are samples are cut, the rest stays."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[start:stop] if value.ndim and len(value) == samples else value
+        return value[start:stop] if isinstance(value, list | tuple) and len(value) == samples else value
+
+    return {name: cut(value) for name, value in batch.items()}
+
+
+def counts(batch: Mapping[str, Any], samples: int) -> dict[str, Tensor]:
+    """What a mean loss may be a mean over, in one micro-batch: scalars, int64, on the labels' device.
+
+    Samples; labels that are not `IGNORED`; those of them that a causal model predicts, all but each sequence's first. Labels
+    that are no whole numbers (scores) count with their samples.
+    """
+    labels = next((batch[name] for name in ("labels", "label") if isinstance(batch.get(name), Tensor)), None)
+    device = None if labels is None else labels.device
+    found = {SAMPLES: torch.tensor(samples, device=device)}
+    if labels is not None and not labels.is_floating_point() and labels.ndim:
+        found[LABELS] = labels.ne(IGNORED).sum()
+        if labels.ndim > 1:
+            found[SHIFTED] = labels[..., 1:].ne(IGNORED).sum()
+    return found
+
+
+@dataclass(frozen=True)
+class LossShare:
+    """What a loss is.
+
+    Attributes:
+        over: a key of `counts`, or "own": what the loss is a mean over. None: it gives its share of the whole batch's mean when
+            it is told `num_items_in_batch`.
+        exact: whether the first micro-batch bore that out (or could not be tried).
+    """
+
+    over: str | None
+    exact: bool = True
+
+
+def found_out(
+    score: Score,
+    batch: Mapping[str, Any],
+    samples: int,
+    items: Tensor | None = None,
+    *,
+    own: Score | None = None,
+    precision: float = 1e-5,
+) -> LossShare:
+    """Find out what a loss is, from one micro-batch.
+
+    Args:
+        score: the loss; called up to five times.
+        batch: of `samples` samples.
+        samples: B. With one sample nothing can be told apart, and the labels' shape decides.
+        items: `num_items_in_batch` of the whole batch, if the Trainer knows it.
+        own: the user's sum of weights, if there is one: own(batch, None).
+        precision: relative, of a loss that is computed in parts.
+    """
+    usual = "own" if own is not None else LABELS if LABELS in counts(batch, samples) else SAMPLES
+    whole = score(batch, items)
+    if items is not None and whole and abs(2 * score(batch, 2 * items) - whole) <= precision * abs(whole):
+        return LossShare(None)
+    whole = score(batch, None)
+    if samples < 2:
+        return LossShare(usual)
+    half = samples // 2
+    parts = [rows_of(batch, 0, half, samples), rows_of(batch, half, samples, samples)]
+    sizes = [half, samples - half]
+    losses = [score(part, None) for part in parts]
+    errors = {}
+    for over in (usual, LABELS, SHIFTED, SAMPLES):
+        if over == "own":
+            assert own is not None
+            weights = [own(part, None) for part in parts]
+        else:
+            weights = [
+                float(counts(part, n)[over]) if over in counts(part, n) else 0.0 for part, n in zip(parts, sizes, strict=True)
+            ]
+        if sum(weights) > 0:
+            mean = sum(w * loss for w, loss in zip(weights, losses, strict=True) if w) / sum(weights)
+            errors[over] = abs(mean - whole)
+    over = min(errors, key=lambda name: errors[name])
+    if errors.get(usual, float("inf")) <= precision * abs(whole):
+        over = usual  # others may fit as well by chance
+    return LossShare(over, exact=errors[over] <= _INEXACT * precision * abs(whole))
+
+
+def warn_inexact(accumulated: int) -> None:
+    """Say that a loss is no mean over samples or labels."""
+    warnings.warn(
+        "the loss of a micro-batch is no mean over its samples or labels (a batch of two parts has another loss than the mean "
+        f"of both): the {accumulated} micro-batches of a step do not add up to one batch of all their samples exactly. If it "
+        "weighs its items, override loss_items(inputs) to return the sum of their weights; a loss that compares the samples of "
+        "a batch with each other sees those of one micro-batch only",
+        stacklevel=2,
+    )
