@@ -2,11 +2,12 @@
 
 A loss is one of two things. Most are a mean over something in their micro-batch: its samples, or its labelled tokens. Some are
 told how many items the whole batch has (`num_items_in_batch`) and give their own share of its mean. Nothing in a loss says
-which it is, so the first micro-batch tells: it is scored whole and in two parts.
+which it is, so the first micro-batch tells: it is scored whole and in parts.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def found_out(
     """Find out what a loss is, from one micro-batch.
 
     Args:
-        score: the loss; called up to five times.
+        score: the loss; called up to seven times.
         batch: of `samples` samples.
         samples: B. With one sample nothing can be told apart, and the labels' shape decides.
         items: `num_items_in_batch` of the whole batch, if the Trainer knows it.
@@ -106,24 +107,22 @@ def found_out(
     whole = score(batch, None)
     if samples < 2:
         return LossShare(usual)
-    half = samples // 2
-    parts = [rows_of(batch, 0, half, samples), rows_of(batch, half, samples, samples)]
-    sizes = [half, samples - half]
-    losses = [score(part, None) for part in parts]
-    errors = {}
-    for over in (usual, LABELS, SHIFTED, SAMPLES):
-        if over == "own":
-            assert own is not None
-            weights = [own(part, None) for part in parts]
-        else:
-            weights = [
-                float(counts(part, n)[over]) if over in counts(part, n) else 0.0 for part, n in zip(parts, sizes, strict=True)
-            ]
-        if sum(weights) > 0:
-            mean = sum(w * loss for w, loss in zip(weights, losses, strict=True) if w) / sum(weights)
-            errors[over] = abs(mean - whole)
+    errors: dict[str, float] = {}
+    for cut in {1, samples // 2}:  # labels that are alike in both halves would hide the weights of classes
+        parts = [rows_of(batch, 0, cut, samples), rows_of(batch, cut, samples, samples)]
+        losses = [score(part, None) for part in parts]
+        counted = [counts(part, n) for part, n in zip(parts, (cut, samples - cut), strict=True)]
+        for over in {usual, LABELS, SHIFTED, SAMPLES}:
+            if own is not None and over == "own":
+                weights = [own(part, None) for part in parts]
+            else:
+                weights = [float(count.get(over, 0)) for count in counted]
+            if sum(weights) > 0:
+                mean = sum(w * loss for w, loss in zip(weights, losses, strict=True) if w) / sum(weights)
+                error = abs(mean - whole)
+                errors[over] = max(errors.get(over, 0.0), math.inf if math.isnan(error) else error)
     over = min(errors, key=lambda name: errors[name])
-    if errors.get(usual, float("inf")) <= precision * abs(whole):
+    if errors.get(usual, math.inf) <= precision * abs(whole):
         over = usual  # others may fit as well by chance
     return LossShare(over, exact=errors[over] <= _INEXACT * precision * abs(whole))
 
