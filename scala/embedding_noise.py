@@ -187,8 +187,8 @@ class _SeenAll(BaseException):
 def masks_of(batch: Mapping[str, Any], samples: int) -> list[Tensor]:
     """A batch's attention masks, in its order, as `EmbeddingNoise.points` takes them.
 
-    A decoder that is fed the labels, as T5's, has a mask made from them: its inputs are the labels moved on by one, with those
-    that are left out of the loss (-100) as padding.
+    A decoder that is fed the labels, as T5's, has a mask made from them: an input exists if it, or one after it, has a label
+    that is not left out of the loss (-100).
 
     Args:
         batch: what the model is called with.
@@ -198,8 +198,7 @@ def masks_of(batch: Mapping[str, Any], samples: int) -> list[Tensor]:
     found = [_of_keys(mask) for mask in named if mask.ndim and len(mask) == samples]
     labels = batch.get("labels")
     if "decoder_attention_mask" not in batch and isinstance(labels, Tensor) and labels.ndim == 2 and len(labels) == samples:
-        first = torch.ones_like(labels[:, :1], dtype=torch.bool)
-        found.append(torch.cat([first, labels[:, :-1] != -100], dim=1))
+        found.append(labels.ne(-100).flip(1).cumsum(1).flip(1) > 0)
     return found
 
 

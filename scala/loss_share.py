@@ -2,14 +2,14 @@
 
 A loss is one of two things. Most are a mean over something in their micro-batch: its samples, or its labelled tokens. Some are
 told how many items the whole batch has (`num_items_in_batch`) and give their own share of its mean. Nothing in a loss says
-which it is, so the first micro-batch tells: it is scored whole and in parts.
+which it is, so the first micro-batches tell: they are scored whole and in parts.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class LossShare:
     Attributes:
         over: a key of `counts`, or "own": what the loss is a mean over. None: it gives its share of the whole batch's mean when
             it is told `num_items_in_batch`.
-        exact: whether the first micro-batch bore that out (or could not be tried).
+        exact: whether the micro-batches that were tried bore that out.
     """
 
     over: str | None
@@ -83,48 +83,50 @@ class LossShare:
 
 def found_out(
     score: Score,
-    batch: Mapping[str, Any],
-    samples: int,
+    batches: Sequence[Mapping[str, Any]],
     items: Tensor | None = None,
-    *,
     own: Score | None = None,
-    precision: float = 1e-5,
+    *,
+    precision: float,
 ) -> LossShare:
-    """Find out what a loss is, from one micro-batch.
+    """Find out what a loss is, from some micro-batches.
 
     Args:
-        score: the loss; called up to seven times.
-        batch: of `samples` samples.
-        samples: B. With one sample nothing can be told apart, and the labels' shape decides.
+        score: the loss; called up to five times a batch.
+        batches: micro-batches. In one of a single sample nothing can be told apart; in all of them, the labels' shape decides.
         items: `num_items_in_batch` of the whole batch, if the Trainer knows it.
         own: the user's sum of weights, if there is one: own(batch, None).
-        precision: relative, of a loss that is computed in parts.
+        precision: relative, of a loss that is computed in parts: 1e-5 in float32.
     """
-    usual = "own" if own is not None else LABELS if LABELS in counts(batch, samples) else SAMPLES
-    whole = score(batch, items)
-    if items is not None and whole and abs(2 * score(batch, 2 * items) - whole) <= precision * abs(whole):
+    usual = "own" if own is not None else LABELS if LABELS in counts(batches[0], 1) else SAMPLES
+    whole = score(batches[0], items)
+    if items is not None and whole and abs(2 * score(batches[0], 2 * items) - whole) <= precision * abs(whole):
         return LossShare(None)
-    whole = score(batch, None)
-    if samples < 2:
-        return LossShare(usual)
-    errors: dict[str, float] = {}
-    for cut in {1, samples // 2}:  # labels that are alike in both halves would hide the weights of classes
-        parts = [rows_of(batch, 0, cut, samples), rows_of(batch, cut, samples, samples)]
-        losses = [score(part, None) for part in parts]
-        counted = [counts(part, n) for part, n in zip(parts, (cut, samples - cut), strict=True)]
-        for over in {usual, LABELS, SHIFTED, SAMPLES}:
-            if own is not None and over == "own":
-                weights = [own(part, None) for part in parts]
-            else:
-                weights = [float(count.get(over, 0)) for count in counted]
-            if sum(weights) > 0:
-                mean = sum(w * loss for w, loss in zip(weights, losses, strict=True) if w) / sum(weights)
-                error = abs(mean - whole)
-                errors[over] = max(errors.get(over, 0.0), math.inf if math.isnan(error) else error)
+    errors = {usual: 0.0}
+    for batch in batches:
+        samples = samples_in(batch)
+        if samples < 2:
+            continue
+        whole = score(batch, None)
+        for cut in {1, samples // 2}:  # labels that are alike in both halves would hide the weights of classes
+            parts = [rows_of(batch, 0, cut, samples), rows_of(batch, cut, samples, samples)]
+            losses = [score(part, None) for part in parts]
+            for over in {usual, LABELS, SHIFTED, SAMPLES}:
+                weights = [_weight(over, part, own) for part in parts]
+                if sum(weights) > 0:
+                    mean = sum(w * loss for w, loss in zip(weights, losses, strict=True) if w) / sum(weights)
+                    error = abs(mean - whole) / max(abs(whole), 1e-12)
+                    errors[over] = max(errors.get(over, 0.0), math.inf if math.isnan(error) else error)
     over = min(errors, key=lambda name: errors[name])
-    if errors.get(usual, math.inf) <= precision * abs(whole):
+    if errors[usual] <= precision:
         over = usual  # others may fit as well by chance
-    return LossShare(over, exact=errors[over] <= _INEXACT * precision * abs(whole))
+    return LossShare(over, exact=errors[over] <= _INEXACT * precision)
+
+
+def _weight(over: str, part: Mapping[str, Any], own: Score | None) -> float:
+    if own is not None and over == "own":
+        return own(part, None)
+    return float(counts(part, samples_in(part)).get(over, 0))
 
 
 def warn_inexact(accumulated: int) -> None:

@@ -46,6 +46,8 @@ NOISE_MASK = "noise_mask"
 
 _WEIGHTLESS = "_weightless"
 """Marks a micro-batch whose samples all repeat earlier ones."""
+_TRIED = 4
+"""Micro-batches of the first step that tell what the loss is."""
 
 if TYPE_CHECKING:
     _Base = Trainer
@@ -215,6 +217,8 @@ class ScalaMixin(_Base):
         sums = {name: torch.stack([one[name].to(device, torch.float64) for one in found]).sum() for name in found[0]}
         reduced = self.accelerator.reduce(torch.stack(list(sums.values())), "sum")
         self._whole = dict(zip(sums, reduced.unbind(), strict=True))
+        if self._share is None:
+            self._share = self._found_share(batches, items)
         return batches, items
 
     def _without_repeats(self, batch: dict[str, Any]) -> dict[str, Any] | None:
@@ -271,15 +275,13 @@ class ScalaMixin(_Base):
 
     def _play(self, loss_of: Callable[..., Any], model: nn.Module, inputs: Any, items: Any) -> tuple[Tensor, Any]:
         """This micro-batch's share of the loss that the leader descends, and the model's outputs."""
-        weight_of = dict(inputs)
-        inputs = {name: value for name, value in weight_of.items() if name not in (NOISE_MASK, _WEIGHTLESS)}
-        keys = inputs.pop(SAMPLE_KEY, None) if self._warm else None
+        batch = inputs
+        inputs, keys = self._loss_inputs(batch)
         samples = self._samples(inputs)
         if "num_items_in_batch" not in inspect.signature(loss_of).parameters:
             items = None
-        if self._share is None:
-            self._share = self._found_share(loss_of, inputs, samples, items)
-        told = {} if items is None or self._share.over is not None else {"num_items_in_batch": items}
+        share = self._share or LossShare(None)
+        told = {} if items is None or share.over is not None else {"num_items_in_batch": items}
         points: Points | None = None
         outputs: Any = None
 
@@ -297,7 +299,7 @@ class ScalaMixin(_Base):
                 return objective(noise, self.model)
 
         if self.game.adversary is not None and (self.game.follower_moves or not self._tried):
-            points = self._points(ascent_objective, inputs, samples, weight_of.get(NOISE_MASK))
+            points = self._points(ascent_objective, inputs, samples, batch.get(NOISE_MASK))
             if not self._tried and not self.game.follower_moves:
                 self._try_follower(ascent_objective, points, keys)
                 points = None
@@ -315,45 +317,53 @@ class ScalaMixin(_Base):
         )
         if self._onset is not None and self.game.rounds == self.game.delay:
             self._onset.see(cast(RoundReport, self.game.report), inputs.get("labels"))
-        return self._weighted(loss, weight_of), outputs
+        return self._weighted(loss, batch), outputs
 
     def _weighted(self, loss: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """A mean loss as a share of the whole batch's mean. DDP averages over processes, so each multiplies by their number."""
-        assert self._share is not None
         if _WEIGHTLESS in inputs:
             return loss * 0
+        if self._share is None:  # a trainer that draws its micro-batches in a way of its own
+            return loss / getattr(self, "current_gradient_accumulation_steps", 1)
         if self._share.over is None:
             return loss
-        if not self._whole:  # a trainer that draws its micro-batches in a way of its own
-            return loss / getattr(self, "current_gradient_accumulation_steps", 1)
-        return (
-            loss
-            * (self._counted(inputs)[self._share.over] * self.args.world_size)
-            / self._whole[self._share.over].to(loss.dtype)
-        )
+        part = self._counted(inputs)[self._share.over]
+        return loss * (part * self.args.world_size) / self._whole[self._share.over].to(loss.dtype)
 
-    def _found_share(self, loss_of: Callable[..., Any], inputs: Any, samples: int, items: Any) -> LossShare:
+    def _found_share(self, batches: list[Any], items: Any) -> LossShare:
+        """What the loss is: see `scala.loss_share`. All processes come to one answer."""
         several = self.args.gradient_accumulation_steps * self.args.world_size
         if several == 1:
             return LossShare(None)  # the whole batch's mean as it is
+        loss_of = self.compute_loss
+        tried = [self._loss_inputs(self._prepare_inputs(batch))[0] for batch in batches[:_TRIED]]
+        tells = "num_items_in_batch" in inspect.signature(loss_of).parameters
 
         def score(batch: Mapping[str, Any], number: Tensor | None) -> float:
-            told = {} if number is None else {"num_items_in_batch": number}
+            told: Any = {} if number is None else {"num_items_in_batch": number}
             with evaluation_mode(self.model), random_state_kept(self.args.device), torch.no_grad():
-                return float(loss_of(self.model, dict(batch), **told))
+                return float(cast(Tensor, loss_of(self.model, dict(batch), **told)))
 
         def own(batch: Mapping[str, Any], _: Tensor | None) -> float:
             return float(cast(Any, self.loss_items(batch)))
 
         low = self.args.bf16 or self.args.fp16 or next(self.model.parameters()).dtype in (torch.bfloat16, torch.float16)
-        has_own = self.loss_items(inputs) is not None
         share = loss_share.found_out(
-            score, inputs, samples, items, own=own if has_own else None, precision=1e-3 if low else 1e-5
+            score,
+            tried,
+            items if tells else None,
+            None if self.loss_items(tried[0]) is None else own,
+            precision=1e-3 if low else 1e-5,
         )
-        share = cast(list, broadcast_object_list([share]))[0]  # one answer for all processes
+        share = cast(list, broadcast_object_list([share]))[0]
         if not share.exact and self.is_world_process_zero():
             loss_share.warn_inexact(several)
         return share
+
+    def _loss_inputs(self, batch: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        """What the loss gets of a micro-batch; and its samples' keys, for a warm start."""
+        inputs = {name: value for name, value in batch.items() if name not in (NOISE_MASK, _WEIGHTLESS)}
+        return inputs, inputs.pop(SAMPLE_KEY, None) if self._warm else None
 
     # --- the follower ----------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,14 @@
+import functools
+
 import pytest
 import torch
 from tiny_models import VOCABULARY
 from torch.nn import functional
 
-from scala.loss_share import IGNORED, LABELS, SAMPLES, SHIFTED, LossShare, counts, found_out, rows_of, samples_in
+from scala import loss_share
+from scala.loss_share import IGNORED, LABELS, SAMPLES, SHIFTED, LossShare, counts, rows_of, samples_in
+
+found_out = functools.partial(loss_share.found_out, precision=1e-5)
 
 WEIGHTS = torch.tensor([1.0, 3.0, 2.0])
 
@@ -59,16 +64,16 @@ def own(rows, _=None):
     ],
 )
 def test_what_a_loss_is_a_mean_over_is_found_out(loss, items, weigh, found):
-    assert found_out(loss, batch(), 6, items, own=weigh) == found
+    assert found_out(loss, [batch(), batch(1)], items, weigh) == found
 
 
 @pytest.mark.parametrize("loss", [weighted, pairs])
 def test_a_loss_that_is_no_mean_over_anything_known_is_not_exact(loss):
-    assert not found_out(loss, batch(), 6).exact
+    assert not found_out(loss, [batch()]).exact
 
 
 def test_a_count_that_does_not_fit_the_loss_is_not_trusted():
-    assert found_out(samples, batch(), 6, own=own).over == SAMPLES
+    assert found_out(samples, [batch()], None, own).over == SAMPLES
 
 
 def test_classes_that_are_alike_in_both_halves_do_not_hide_their_weights():
@@ -77,12 +82,26 @@ def test_classes_that_are_alike_in_both_halves_do_not_hide_their_weights():
     def loss(part, _=None):
         return functional.cross_entropy(part["logits"], part["labels"], weight=WEIGHTS).item()
 
-    assert not found_out(loss, rows, 4).exact
+    assert not found_out(loss, [rows]).exact
+
+
+def test_a_second_micro_batch_tells_what_the_first_cannot():
+    """All of one class, there is nothing to weigh."""
+    same = {
+        "logits": torch.randn(4, 3, generator=torch.Generator().manual_seed(0)),
+        "labels": torch.zeros(4, dtype=torch.int64),
+    }
+
+    def loss(part, _=None):
+        return functional.cross_entropy(part["logits"], part["labels"], weight=WEIGHTS).item()
+
+    assert found_out(loss, [same]).exact
+    assert not found_out(loss, [same, same | {"labels": torch.tensor([0, 1, 2, 0])}]).exact
 
 
 def test_of_one_sample_the_labels_decide():
-    assert found_out(tokens, batch(1), 1) == LossShare(LABELS)
-    assert found_out(lambda rows, _=None: 1.0, {"x": torch.zeros(1, 2)}, 1) == LossShare(SAMPLES)
+    assert found_out(tokens, [batch(1)]) == LossShare(LABELS)
+    assert found_out(lambda rows, _=None: 1.0, [{"x": torch.zeros(1, 2)}]) == LossShare(SAMPLES)
 
 
 def test_counts_and_rows_of_any_batch():

@@ -373,15 +373,21 @@ def launched(folder, processes, *arguments):
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("leader", ["lamb", "sgd"])
-def test_two_processes_equal_one(tmp_path, leader):
-    one, two = launched(tmp_path / "one", 1, leader), launched(tmp_path / "two", 2, leader)
+@pytest.mark.parametrize(
+    ("leader", "samples", "task"),
+    [("lamb", 32, "sequence"), ("sgd", 32, "sequence"), ("sgd", 13, "sequence"), ("sgd", 17, "tokens"), ("sgd", 17, "causal")],
+)
+def test_two_processes_equal_one(tmp_path, leader, samples, task):
+    """Where 13 or 17 samples do not fill the last micro-batches of both processes, no sample counts twice."""
+    one, two = (launched(tmp_path / str(n), n, leader, str(samples), task) for n in (1, 2))
     assert difference(one, two) < 1e-10
-    logs = [json.loads((tmp_path / n / "log.json").read_text()) for n in ("one", "two")]
-    assert [entry.get("gradient_evaluations") for entry in logs[0]] == [entry.get("gradient_evaluations") for entry in logs[1]]
+    logs = [json.loads((tmp_path / str(n) / "log.json").read_text()) for n in (1, 2)]
     for ours, theirs in zip(*logs, strict=True):
         if "loss" in ours:
             assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-3)  # the log rounds
+    if samples == 32:
+        evaluations = [[entry.get("gradient_evaluations") for entry in log] for log in logs]
+        assert evaluations[0] == evaluations[1]
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------------
