@@ -23,21 +23,20 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from scala import checkpoints, loss_share
 from scala.adversary import Adversary, random_state_kept
 from scala.ascent_view import evaluation_mode
+from scala.batches import length_sorted, without_repeats
 from scala.checkpoints import last_checkpoint
 from scala.config import RATES, SAMPLE_KEY, ScalaConfig
 from scala.embedding_noise import EmbeddingNoise, Points, masks_of
 from scala.game import Game, RoundReport, frozen
-from scala.heads import fresh_regression_head
 from scala.lamb import Lamb, parameter_groups
-from scala.length_sorted import LengthSorted
 from scala.loss_share import LossShare
-from scala.onset import Onset
+from scala.watch import Watch, columns_of, diagnostics
 
 __all__ = ["NOISE_MASK", "RATES", "SAMPLE_KEY", "ScalaConfig", "ScalaMixin", "ScalaTrainer", "last_checkpoint"]
 
@@ -113,10 +112,11 @@ class ScalaMixin(_Base):
             )
         self._place_noise()
         self._warm = args.noise == "adversarial" and args.noise_start == "warm"
-        if self._warm and SAMPLE_KEY not in (self._columns() or [SAMPLE_KEY]):
+        if self._warm and SAMPLE_KEY not in (columns_of(self.train_dataset) or [SAMPLE_KEY]):
             raise ValueError(f"noise_start='warm' needs a column {SAMPLE_KEY!r} of integers in the training set")
-        self.add_callback(_Rounds(self))
-        self._batch_asked = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        self._watch = Watch(self)
+        self.add_callback(self._watch)
+        self.batch_per_process = args.per_device_train_batch_size * args.gradient_accumulation_steps
 
     def loss_items(self, inputs: Mapping[str, Any]) -> Tensor | float | None:
         """The sum of the weights by which this micro-batch's loss is a mean; override it for a loss that weighs its items.
@@ -135,10 +135,6 @@ class ScalaMixin(_Base):
         self._tried = False
         self._share: LossShare | None = None
         self._whole: dict[str, Tensor] = {}
-        self._played = self._follower_rounds = 0
-        # Only where the leader descends a plain mean loss under the noise, and the ascent starts from the clean one.
-        plain = self.args.adversarial_weight is None and not self.args.label_smoothing_factor and self.compute_loss_func is None
-        self._onset = Onset() if plain and self.args.noise_start != "random" else None
 
     # --- leader, game, batches -------------------------------------------------------------------------------------------
 
@@ -171,6 +167,7 @@ class ScalaMixin(_Base):
                 f"{num_training_steps} steps: it would never begin. Lower noise_delay, train for longer, or set noise='none'"
             )
         self._place_noise()
+        self._watch.reset()
         self.game = Game(
             self.optimizer,
             self.args.adversary(),
@@ -182,37 +179,36 @@ class ScalaMixin(_Base):
 
     def get_train_dataloader(self) -> Any:
         """Also keeps the large batch when `auto_find_batch_size` has made the micro-batches smaller."""
-        if self._train_batch_size * self.args.gradient_accumulation_steps != self._batch_asked:
-            micro = max(n for n in range(1, self._train_batch_size + 1) if self._batch_asked % n == 0)
-            self._train_batch_size, self.args.gradient_accumulation_steps = micro, self._batch_asked // micro
+        if self._train_batch_size * self.args.gradient_accumulation_steps != self.batch_per_process:
+            micro = max(n for n in range(1, self._train_batch_size + 1) if self.batch_per_process % n == 0)
+            self._train_batch_size, self.args.gradient_accumulation_steps = micro, self.batch_per_process // micro
         return super().get_train_dataloader()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
-        data: Any = self.train_dataset if train_dataset is None else train_dataset
+        data = self.train_dataset if train_dataset is None else train_dataset
         several = self.args.world_size * self.args.gradient_accumulation_steps
         other = getattr(self.args, "train_sampling_strategy", "random") != "random"  # the first 5.x versions have no other
-        if several == 1 or other or not self.args.sort_by_length or not hasattr(data, "__len__"):
-            return super()._get_train_sampler(train_dataset)
-        first = data[0] if len(data) else None
-        if not isinstance(first, Mapping) or "input_ids" not in first or not hasattr(first["input_ids"], "__len__"):
-            return super()._get_train_sampler(train_dataset)
-        stored = hasattr(data, "column_names") and getattr(data, "format", {}).get("type") != "custom"  # set_transform's
-        # By position: a data set without an IndexError behind its last sample would give samples for ever.
-        ids = data["input_ids"] if stored else (data[i]["input_ids"] for i in range(len(data)))
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthSorted([len(i) for i in ids], self._train_batch_size * several, self._train_batch_size, seed)
+        if several > 1 and not other and self.args.sort_by_length:
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            if sampler := length_sorted(data, self._train_batch_size * several, self._train_batch_size, seed):
+                return sampler
+        return super()._get_train_sampler(train_dataset)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The micro-batches of one leader's step; what they hold over all processes is counted on the way."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, items
-        if self.accelerator.gradient_state.end_of_dataloader and (last := self._without_repeats(batches[-1])) is not None:
-            batches[-1] = last
-            if items is not None:
+        if self.accelerator.gradient_state.end_of_dataloader and not self.args.dataloader_drop_last:
+            data, world = self.train_dataset, self.args.world_size
+            samples = self._samples(batches[-1])
+            last, left = without_repeats(
+                batches[-1], samples, data, self._train_batch_size, process=self.args.process_index, world=world
+            )
+            batches[-1] = last if left else {**last, _WEIGHTLESS: True}
+            if items is not None and world > 1:
                 unlabelled = {k: torch.full_like(v, loss_share.IGNORED) if "label" in k else v for k, v in last.items()}
-                counted = unlabelled if _WEIGHTLESS in last else last
-                items = self._get_num_items_in_batch([*batches[:-1], counted], device)
+                items = self._get_num_items_in_batch([*batches[:-1], last if left else unlabelled], device)
         found = [self._counted(batch) for batch in batches]
         sums = {name: torch.stack([one[name].to(device, torch.float64) for one in found]).sum() for name in found[0]}
         reduced = self.accelerator.reduce(torch.stack(list(sums.values())), "sum")
@@ -220,20 +216,6 @@ class ScalaMixin(_Base):
         if self._share is None:
             self._share = self._found_share(batches, items)
         return batches, items
-
-    def _without_repeats(self, batch: dict[str, Any]) -> dict[str, Any] | None:
-        """An epoch's last micro-batch without the samples that repeat earlier ones; None: no process has any there.
-
-        Where an epoch's samples do not fill the last micro-batches of all processes, accelerate fills them with its first. A
-        process must take part in every pass, so one that has none left keeps a sample, which is marked to weigh nothing.
-        """
-        world, size = self.args.world_size, self._train_batch_size
-        data: Any = self.train_dataset
-        if world == 1 or self.args.dataloader_drop_last or not hasattr(data, "__len__") or not len(data) % (size * world):
-            return None
-        left = min(max(len(data) % (size * world) - size * self.args.process_index, 0), size)
-        kept = loss_share.rows_of(batch, 0, max(1, left), self._samples(batch))
-        return kept if left else kept | {_WEIGHTLESS: True}
 
     def _counted(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """What a mean may be over in a micro-batch; nothing, in one that weighs nothing."""
@@ -304,7 +286,7 @@ class ScalaMixin(_Base):
                 self._try_follower(ascent_objective, points, keys)
                 points = None
             self._tried = True
-        self._played += 1
+        self._watch.losses_played += 1
         main = inputs.get(self._main_input)
         loss = self.game.loss(
             objective,
@@ -315,8 +297,8 @@ class ScalaMixin(_Base):
             ascent_objective=ascent_objective,
             loss_scale=1.0 if self.accelerator.scaler is None else self.accelerator.scaler.get_scale(),
         )
-        if self._onset is not None and self.game.rounds == self.game.delay:
-            self._onset.see(cast(RoundReport, self.game.report), inputs.get("labels"))
+        if self._watch.onset is not None and self.game.rounds == self.game.delay:
+            self._watch.onset.see(cast(RoundReport, self.game.report), inputs.get("labels"))
         return self._weighted(loss, batch), outputs
 
     def _weighted(self, loss: Tensor, inputs: Mapping[str, Any]) -> Tensor:
@@ -416,76 +398,10 @@ class ScalaMixin(_Base):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the follower's and the leader's diagnostics beside the training loss."""
         if "loss" in logs and hasattr(self, "game"):
-            logs.update(self._diagnostics())
+            logs["gradient_evaluations"] = self.game.gradient_evaluations * self.args.world_size
+            logs["follower_rounds"] = self._watch.follower_rounds
+            logs.update(diagnostics(self.game, getattr(self.optimizer, "optimizer", self.optimizer)))
         super().log(logs, start_time)
-
-    def _diagnostics(self) -> dict[str, float]:
-        report = self.game.report
-        found: dict[str, float] = {"gradient_evaluations": self.game.gradient_evaluations * self.args.world_size}
-        if report is not None:
-            found["follower"] = float(report.follower_moved)
-            found["follower_rounds"] = self._follower_rounds
-            for name, value in (
-                ("noise_norm", report.noise_norm),
-                ("noise_radius", report.radius),
-                ("noise_still", report.still),
-                ("loss_rise", report.loss_rise),
-            ):
-                if value is not None:
-                    found[name] = float(value)
-        leader = getattr(self.optimizer, "optimizer", self.optimizer)
-        if isinstance(leader, Lamb) and (ratios := list(leader.trust_ratios().values())):
-            ratio = torch.stack([torch.as_tensor(r, dtype=torch.float32).flatten().mean() for r in ratios])
-            for name, value in (("min", ratio.min()), ("median", ratio.median()), ("max", ratio.max())):
-                found[f"trust_ratio_{name}"] = float(value)
-        return found
-
-    def _warn_of_onset(self) -> None:
-        losses = None if self._onset is None else self._onset.losses()
-        self._onset = None
-        if losses is None or not self.is_world_process_zero():
-            return
-        clean, noisy, constant = losses
-        if clean < constant <= noisy:
-            warnings.warn(
-                f"the noise begins at step {self.game.delay} and takes all that the model has learnt: its loss is {clean:.3f}, "
-                f"{noisy:.3f} under the noise, and {constant:.3f} for the best constant answer. Training may go back to that "
-                f"answer; take a smaller noise_radius (now {self.args.noise_radius:g}) or a larger noise_delay",
-                stacklevel=2,
-            )
-
-    def _warn_of_head(self) -> None:
-        data: Any = self.train_dataset
-        column = next((name for name in ("label", "labels") if name in self._columns()), None)
-        if column is None or not hasattr(data, "__len__") or fresh_regression_head(self.model) is None:
-            return
-        if getattr(getattr(self.model, "config", None), "problem_type", None) not in (None, "regression"):
-            return
-        try:
-            labels = torch.as_tensor(data[column][:], dtype=torch.float64)
-        except (TypeError, ValueError):  # no numbers: the collator makes them
-            return
-        mean, spread = float(labels.mean()), float(labels.std(correction=0))
-        if abs(mean) > spread and self.is_world_process_zero():
-            warnings.warn(
-                f"the head of this regression starts at 0, its labels have mean {mean:.3g} and deviation {spread:.3g}, "
-                "and LAMB moves a layer by a share of its own size: training may end with one answer for all inputs. Call "
-                "scala.heads.start_regression_head(model, labels) before it",
-                stacklevel=2,
-            )
-
-    def _columns(self) -> list[str]:
-        return getattr(self.train_dataset, "column_names", None) or []
-
-    def _warn_of_small_data(self) -> None:
-        data: Any = self.train_dataset
-        batch = self._batch_asked * self.args.world_size
-        if hasattr(data, "__len__") and len(data) < batch and self.is_world_process_zero():
-            warnings.warn(
-                f"the batch of {batch} samples is larger than the training set of {len(data)}: every step has all of it, and "
-                "the learning rate may be one for a larger batch",
-                stacklevel=2,
-            )
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -522,7 +438,7 @@ class ScalaMixin(_Base):
         super()._save_optimizer_and_scheduler(output_dir)
         state = {
             "gradient_evaluations": torch.tensor(self.game.gradient_evaluations),
-            "follower_rounds": torch.tensor(self._follower_rounds),
+            "follower_rounds": torch.tensor(self._watch.follower_rounds),
         }
         if self.game.adversary is not None:
             state |= {f"noise.{key}": noise for key, noise in self.game.adversary.memory.items()}
@@ -544,7 +460,7 @@ class ScalaMixin(_Base):
         checkpoints.refuse_overridden(ours, checkpoints.options_of(leader), checkpoint)
         state = load_file(file)
         self.game.gradient_evaluations = int(state.pop("gradient_evaluations"))
-        self._follower_rounds = int(state.pop("follower_rounds", torch.tensor(0)))
+        self._watch.follower_rounds = int(state.pop("follower_rounds", torch.tensor(0)))
         if self.game.adversary is not None:
             self.game.adversary.memory = {int(key.removeprefix("noise.")): noise for key, noise in state.items()}
 
@@ -554,36 +470,3 @@ class ScalaMixin(_Base):
 
 class ScalaTrainer(ScalaMixin, Trainer):
     """A `Trainer` whose training step is a round of the game; everything else is transformers' own. See `ScalaMixin`."""
-
-
-class _Rounds(TrainerCallback):
-    """Keeps the game's round equal to the Trainer's step, and guards the leader's step."""
-
-    def __init__(self, trainer: ScalaMixin) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.trainer._warn_of_small_data()
-        if self.trainer.args.leader == "lamb":
-            self.trainer._warn_of_head()
-
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.trainer.game.rounds = state.global_step
-        self.trainer._played = 0
-
-    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if not self.trainer._played:
-            raise RuntimeError(
-                f"{type(self.trainer).__name__}.training_step goes round the game: it must call super().training_step, or the "
-                "leader would play alone in silence"
-            )
-        # With fp16 an overflowing gradient is ordinary: the scaler skips that step by itself.
-        self.trainer.game.check(gradients=self.trainer.accelerator.scaler is None)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        report = self.trainer.game.report
-        self.trainer._follower_rounds += report is not None and report.follower_moved
-        if state.global_step == self.trainer.game.delay + 1:
-            self.trainer._warn_of_onset()
-        if control.should_evaluate or control.should_save or state.global_step >= state.max_steps:
-            self.trainer.game.check_weights()
