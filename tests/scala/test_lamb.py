@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from scala import lamb
 from scala.lamb import DIALECTS, Dialect, Lamb, parameter_groups
 
 EVERY_DIALECT = pytest.mark.parametrize("dialect", [name for name, dialect in DIALECTS.items() if not dialect.orthogonal])
@@ -29,7 +28,7 @@ FAST_PATHS = pytest.mark.parametrize("foreach", [None, True], ids=["fused", "bat
 def _no_layer_is_small():
     """Every path is tested on small layers; those of the fused path would go to the batched one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scala.lamb._SMALL", 0)
+        patch.setattr("scala.lamb.fused.SMALL", 0)
         yield
 
 
@@ -301,7 +300,7 @@ def test_matrices_of_many_shapes_dtypes_and_stacks_equal_each_alone(monkeypatch)
     dtypes = [torch.float32, torch.float64, torch.float32, torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
     start = [rng.normal(size=shape) for shape in shapes]
     gradients = [[rng.normal(size=shape) for shape in shapes] for _ in range(3)]
-    monkeypatch.setattr("scala.lamb._STACK", 20)
+    monkeypatch.setattr("scala.lamb.matrices.STACK", 20)
 
     together = [parameters([x], dtype)[0] for x, dtype in zip(start, dtypes, strict=True)]
     advance(Lamb(together, lr=0.1, dialect="orthogonal"), together, gradients)
@@ -455,8 +454,8 @@ def test_fused_equals_plain(dialect, run, piece, small, dtype, adapt, floors, ra
             [{"params": params[:3]}, {"params": []}, {"params": params[3:]}], dialect=dialect, foreach=foreach, **options
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("scala.lamb._PIECE", piece)
-            patch.setattr("scala.lamb._SMALL", small)
+            patch.setattr("scala.lamb.layers.PIECE", piece)
+            patch.setattr("scala.lamb.fused.SMALL", small)
             advance(optimizer, params, gradients)
         outcomes.append((params, optimizer))
 
@@ -514,7 +513,7 @@ def test_a_direction_that_the_decay_almost_cancels(angle):
 
 
 def test_scratch_is_no_larger_than_the_largest_layer_or_a_piece(monkeypatch):
-    monkeypatch.setattr("scala.lamb._PIECE", 64)
+    monkeypatch.setattr("scala.lamb.layers.PIECE", 64)
     params = parameters([np.ones(n) for n in (16, 32, 16, 160, 48, 16)], torch.float32)
     optimizer = Lamb(params, dialect="nvlamb")
     advance(optimizer, params, [[np.ones(p.numel()) for p in params]])
@@ -544,14 +543,14 @@ def test_which_path_runs(monkeypatch):
 
     def record(path):
         def step(layers, *_):
-            layers = [layers] if isinstance(layers, lamb._Layer) else list(layers)
-            ran.extend([path] * len(layers))
+            ran.extend([path] * len(list(layers)))
 
-        monkeypatch.setattr(f"scala.lamb._step_{path}", step)
+        return step
 
-    for path in ("plain", "batched", "fused"):
-        record(path)
-    monkeypatch.setattr("scala.lamb._SMALL", 5)
+    monkeypatch.setattr("scala.lamb.optimizer.step_tensorwise", record("plain"))
+    monkeypatch.setattr("scala.lamb.optimizer.step_batched", record("batched"))
+    monkeypatch.setattr("scala.lamb.fused.step_fused", record("fused"))
+    monkeypatch.setattr("scala.lamb.fused.SMALL", 5)
     for options in ({}, {"foreach": False}, {"foreach": True}, {"foreach": True, "per_row": True}, {"per_row": True}):
         params = parameters([np.ones(2), np.ones((2, 3))], torch.float32)
         advance(Lamb(params, **options), params, [[np.ones(2), np.ones((2, 3))]])
