@@ -17,6 +17,8 @@ Norms = Callable[[list[Tensor]], Iterable[Tensor]]
 
 def is_spread(t: Tensor) -> bool:
     """Whether it is a DTensor. Loads nothing: where torch.distributed.tensor is not loaded, there is none."""
+    if type(t) in (Tensor, torch.nn.Parameter):
+        return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(t, module.DTensor)
 

@@ -23,6 +23,8 @@ _REFUSED: dict[str, tuple[Any, str]] = {
 }
 """Options of torch's optimizers: the one value that is Lamb's, and what to do about others."""
 
+_OF_THE_PARAMETERS_SHAPE = ("exp_avg", "exp_avg_sq", "master")
+
 
 def check_options(group: dict[str, Any]) -> None:
     """Refuse options out of range (ValueError)."""
@@ -94,9 +96,10 @@ def check_whole(p: Tensor, key: str | int, given: Container[torch.Size] | None =
         given: the shapes that the optimizer was given; None: this one is given now.
     """
     instead = "use torch.distributed.fsdp.fully_shard (FSDP2) or DDP, which keep layers as they are"
-    if getattr(p, "_fsdp_flattened", False) or getattr(p, "_is_flat_param", False) or type(p).__name__ == "FlatParameter":
+    marks = p.__dict__
+    if marks.get("_fsdp_flattened") or marks.get("_is_flat_param") or type(p).__name__ == "FlatParameter":
         raise ValueError(f"parameter {key!r} is part of a flat one of FullyShardedDataParallel (FSDP1), not a layer: {instead}")
-    if hasattr(p, "ds_id"):
+    if "ds_id" in marks:
         raise ValueError(f"parameter {key!r} is a part that DeepSpeed's ZeRO cut, not a layer: {instead}")
     if given is not None and p.ndim == 1 and p.shape not in given and not is_spread(p):
         raise ValueError(
@@ -104,6 +107,12 @@ def check_whole(p: Tensor, key: str | int, given: Container[torch.Size] | None =
             f"flattened parts in the place of layers, and their norms are no layer's: {instead}. "
             "A new layer goes in by add_param_group"
         )
+
+
+def looks_whole(state: dict[str, Any], p: Tensor, second_moment: bool) -> bool:
+    """Whether `check_state` need not look, in the time that there is at every step: entries can go only by hand there."""
+    entries = "step" in state and "exp_avg" in state and (not second_moment or "exp_avg_sq" in state)
+    return entries and state["exp_avg"].shape == p.shape
 
 
 def check_state(state: dict[str, Any], p: Tensor, key: str | int, group: dict[str, Any], where: str = "the optimizer") -> None:
@@ -116,16 +125,16 @@ def check_state(state: dict[str, Any], p: Tensor, key: str | int, group: dict[st
         group: its group's options.
         where: whose state it is, for the message.
     """
-    needed = ["step", "exp_avg", *(["exp_avg_sq"] if DIALECTS[group["dialect"]].second_moment else [])]
-    if missing := [entry for entry in needed if entry not in state]:
+    second = DIALECTS[group["dialect"]].second_moment
+    if "step" not in state or "exp_avg" not in state or (second and "exp_avg_sq" not in state):
+        missing = [entry for entry in ("step", "exp_avg", *(["exp_avg_sq"] if second else [])) if entry not in state]
         raise ValueError(
             f"the state of parameter {key!r} in {where} has no {' and no '.join(missing)}, which dialect {group['dialect']!r} "
             "needs: it is of another optimizer or dialect; go on under that one, or start anew without the state"
         )
-    for entry in ("exp_avg", "exp_avg_sq", "master"):
-        if entry not in state:
+    for entry, value in state.items():
+        if entry not in _OF_THE_PARAMETERS_SHAPE:
             continue
-        value = state[entry]
         if not isinstance(value, Tensor) or value.shape != p.shape:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
             raise ValueError(

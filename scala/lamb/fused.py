@@ -11,7 +11,6 @@ from scala.lamb import layers
 from scala.lamb.algorithm import trust_ratio
 from scala.lamb.dialects import Dialect
 from scala.lamb.layers import Layer, at_least, constants, roots
-from scala.shards import is_spread
 
 SMALL = 2**14
 """A layer with fewer entries costs more in calls than in arithmetic, and is batched with the others."""
@@ -39,12 +38,10 @@ class Scratch:
 
 
 def is_fusable(layer: Layer) -> bool:
-    """Whether torch's fused kernels take it: dense, contiguous, on the CPU, and all here."""
+    """Whether torch's fused kernels take it: dense, contiguous and on the CPU."""
     tensors = (layer.x, layer.grad, layer.m, layer.x if layer.v is None else layer.v)
     # Not a subclass, which may have no memory at all.
-    return not is_spread(layer.param) and all(
-        type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.is_contiguous() for t in tensors
-    )
+    return all(type(t) in (Tensor, nn.Parameter) and t.is_cpu and t.is_contiguous() for t in tensors)
 
 
 def fits(layer: Layer, batch: list[Layer]) -> bool:

@@ -223,11 +223,12 @@ class Lamb(Optimizer):
         batched: list[Layer] = []
         batch: list[Layer] = []
         for layer in layers:
-            fusable = fused.is_fusable(layer)
-            if is_spread(layer.param) or (fusable and layer.x.numel() < fused.SMALL):
+            if is_spread(layer.param):
                 batched.append(layer)
-            elif not fusable:
+            elif not fused.is_fusable(layer):
                 step_tensorwise([layer], group, dialect)
+            elif layer.x.numel() < fused.SMALL:
+                batched.append(layer)
             else:
                 if batch and not fused.fits(layer, batch):
                     fused.step_fused(batch, group, dialect, self._scratch)
@@ -331,6 +332,7 @@ class Lamb(Optimizer):
     def _ready(self, group: dict[str, Any], position: Iterable[int]) -> Ready:
         """The group's parameters to move, and their gradients, all looked at before anything moves."""
         ready = []
+        second = dialect_of(group).second_moment
         for p, key in zip(group["params"], group.get("param_names") or position, strict=False):
             checks.check_whole(p, key, self._shapes)
             if p.grad is None or p.numel() == 0:
@@ -340,9 +342,9 @@ class Lamb(Optimizer):
                     f"Lamb does not support sparse gradients, and parameter {key!r} has one: a trust ratio needs the "
                     "whole layer. Use dense gradients (for an embedding, sparse=False)."
                 )
-            if p in self.state:
-                checks.check_state(self.state[p], p, key, group)
-            ready.append((p, placed_like(p.grad, p)))
+            if (state := self.state.get(p)) and not checks.looks_whole(state, p, second):
+                checks.check_state(state, p, key, group)
+            ready.append((p, placed_like(p.grad, p) if is_spread(p) else p.grad))
         return ready
 
     def _state_of(self, p: Tensor, dialect: Dialect) -> dict[str, Any]:
@@ -360,22 +362,26 @@ class Lamb(Optimizer):
     def _layers(self, group: dict[str, Any], dialect: Dialect, ready: Ready, norm: Tensor | None) -> Iterator[Layer]:
         """The layers to move now, made one at a time so that few float32 gradients live at once."""
         clips: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-        for p, gradient in ready:
-            state = self._state_of(p, dialect)
-            step = state["step"]
-            step += 1
-            here = x = local(p)
-            if "master" in state and p.dtype != full(p.dtype):
-                x = local(state["master"])
+        states = [self._state_of(p, dialect) for p, _ in ready]
+        if states:
+            torch._foreach_add_([state["step"] for state in states], torch.tensor(1.0))
+        for (p, gradient), state in zip(ready, states, strict=True):
+            # Of a parameter that is spread over processes, the parts here.
+            here, grad, m, v, master = p, gradient, state["exp_avg"], state.get("exp_avg_sq"), state.get("master")
+            if is_spread(p):
+                here, grad, m = local(p), local(grad), local(m)
+                v, master = (None if t is None else local(t) for t in (v, master))
+            x = here
+            if here.dtype != m.dtype and master is not None:
+                x = master
                 x.copy_(torch.where(x.to(here.dtype) == here, x, here))  # a parameter changed from outside wins
-
-            grad = local(gradient).to(x.dtype)
+            grad = grad.to(x.dtype)
             if group["maximize"]:
                 grad = -grad
             if norm is not None and dialect.max_grad_norm < math.inf and (grad.device, grad.dtype) not in clips:
                 clips[grad.device, grad.dtype] = (norm / dialect.max_grad_norm).clamp(min=1.0).to(grad)
-            v = local(state["exp_avg_sq"]) if dialect.second_moment else None
-            yield Layer(p, here, x, grad, clips.get((grad.device, grad.dtype)), local(state["exp_avg"]), v, step.item(), state)
+            clip = clips.get((grad.device, grad.dtype))
+            yield Layer(p, here, x, grad, clip, m, v if dialect.second_moment else None, state["step"].item(), state)
 
 
 def _is_batched(group: dict[str, Any]) -> bool:
