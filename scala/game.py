@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from scala.adversary import Adversary, Objective
+from scala.shards import total_norm
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -162,7 +163,7 @@ class Game:
         self._losses = []
         present = [p.grad for p in _parameters(self.leader) if p.grad is not None] if gradients else []
         if present:
-            found.append(("the gradient's norm", torch.nn.utils.get_total_norm(present)))
+            found.append(("the gradient's norm", total_norm(present)))
         values = torch.stack([value.double() for _, value in found]).tolist() if found else []
         for (name, _), value in zip(found, values, strict=True):
             if not math.isfinite(value):
@@ -177,7 +178,7 @@ class Game:
         Raises:
             NonFiniteLoss: the norm of all weights together is not finite.
         """
-        norm = float(torch.nn.utils.get_total_norm([p.detach() for p in _parameters(self.leader)]))
+        norm = float(total_norm([p.detach() for p in _parameters(self.leader)]))
         if not math.isfinite(norm):
             raise NonFiniteLoss(
                 f"the weights' norm is {norm} after round {self.rounds}. Lower the learning rate, warm up for longer, and "
