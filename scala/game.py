@@ -2,14 +2,18 @@
 
 Before the delay t_s the leader moves alone, on the clean loss. From t_s on the follower answers first, and the leader moves on
 the loss under the follower's noise. The same object moves the weights of a toy problem and of a transformer.
+
+On many processes (DDP, FSDP2, tensor parallel) each process's follower answers for its own samples, and the checks see the
+whole weights. Under DDP the ascent's forward passes must stay outside the wrapper: `ascent_objective` of `wrapped.module`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -208,6 +212,41 @@ class Game:
         self.leader.step()
         self.rounds += 1
         return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a game goes on from, beside the leader's own state_dict and torch's random state.
+
+        Returns:
+            rounds and gradient_evaluations; and with a warm follower its memory: sample key -> noise, on the CPU and shared
+            with the follower. Of many processes each has counts and memory of its own samples. Loads with weights_only=True.
+        """
+        state: dict[str, Any] = {"rounds": self.rounds, "gradient_evaluations": self.gradient_evaluations}
+        if self.adversary is not None and self.adversary.start == "warm":
+            state["memory"] = dict(self.adversary.memory)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned; the delay, and the other rules, are those that this game was made with.
+
+        Raises:
+            ValueError: it is no game's state, or it has a memory that this game's follower would not use, or has none that it
+                needs. The game is then unchanged.
+        """
+        counts = [state.get(name) for name in ("rounds", "gradient_evaluations")]
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
+            raise ValueError(f"no state of a Game: rounds and gradient_evaluations must be whole numbers >= 0, got {counts}")
+        memory = state.get("memory")
+        warm = self.adversary is not None and self.adversary.start == "warm"
+        if (memory is not None) != warm:
+            raise ValueError(
+                "the state has the memory of a warm follower, which this game has not: make it with start='warm'"
+                if memory is not None
+                else "this game's follower starts warm, and the state has no memory for it: use the start that it was saved under"
+            )
+        self.rounds, self.gradient_evaluations = state["rounds"], state["gradient_evaluations"]
+        if self.adversary is not None and memory is not None:
+            self.adversary.memory = dict(memory)
+        self._losses = []
 
 
 @contextmanager
