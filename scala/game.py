@@ -241,7 +241,7 @@ class Game:
             raise ValueError(
                 "the state has the memory of a warm follower, which this game has not: make it with start='warm'"
                 if memory is not None
-                else "this game's follower starts warm, and the state has no memory for it: use the start that it was saved under"
+                else "this game's follower starts warm, and the state has no memory: use the start that it was saved under"
             )
         self.rounds, self.gradient_evaluations = state["rounds"], state["gradient_evaluations"]
         if self.adversary is not None and memory is not None:

@@ -256,7 +256,7 @@ def test_states_that_are_not_of_the_game_are_refused():
     for game in (cold, alone):
         with pytest.raises(ValueError, match="make it with start='warm'"):
             game.load_state_dict(warm.state_dict())
-    with pytest.raises(ValueError, match="the state has no memory for it"):
+    with pytest.raises(ValueError, match="the state has no memory: use"):
         warm.load_state_dict(cold.state_dict())
     alone.load_state_dict(cold.state_dict())
     for bad in ({}, {"rounds": 1}, {"rounds": -1, "gradient_evaluations": 0}, {"rounds": 1.5, "gradient_evaluations": 0}):
