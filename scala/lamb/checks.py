@@ -3,7 +3,7 @@
 import math
 from collections.abc import Container, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -83,8 +83,8 @@ def check_parameters(group: dict[str, Any]) -> None:
             )
         if group["per_row"] and p.ndim == 0:
             raise ValueError(f"parameter {key!r} of the group is a scalar and has no rows: unset per_row for it")
-        if group["per_row"] and is_spread(p):
-            raise ValueError(f"parameter {key!r} of the group is spread over processes, and per_row is of whole ones: unset it")
+        if is_spread(p):
+            check_spread(p, key, group)
 
 
 def check_whole(p: Tensor, key: str | int, given: Container[torch.Size] | None = None) -> None:
@@ -107,6 +107,14 @@ def check_whole(p: Tensor, key: str | int, given: Container[torch.Size] | None =
             f"flattened parts in the place of layers, and their norms are no layer's: {instead}. "
             "A new layer goes in by add_param_group"
         )
+
+
+def check_spread(p: Tensor, key: str | int, group: dict[str, Any]) -> None:
+    """Refuse a parameter that is spread over processes and cannot be moved so (ValueError)."""
+    if group["per_row"]:
+        raise ValueError(f"parameter {key!r} of the group is spread over processes, and per_row is of whole ones: unset it")
+    if any(at.is_partial() for at in cast(Any, p).placements):
+        raise ValueError(f"parameter {key!r} of the group is a sum over processes that is not summed: redistribute it first")
 
 
 def looks_whole(state: dict[str, Any], p: Tensor, second_moment: bool) -> bool:

@@ -335,6 +335,8 @@ class Lamb(Optimizer):
         second = dialect_of(group).second_moment
         for p, key in zip(group["params"], group.get("param_names") or position, strict=False):
             checks.check_whole(p, key, self._shapes)
+            if is_spread(p):  # it may have been put in a plain one's place, as accelerate does
+                checks.check_spread(p, key, group)
             if p.grad is None or p.numel() == 0:
                 continue
             if p.grad.layout != torch.strided:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -201,6 +201,17 @@ def refused() -> dict[str, str]:
     fully_shard(spread)
     said["whole state"] = message(lambda: Lamb(spread.parameters()).load_state_dict(one.state_dict()))
     said["rows"] = message(lambda: Lamb(spread.parameters(), per_row=True))
+    rows = Lamb(network().parameters(), per_row=True)
+    rows.param_groups[0]["params"] = list(spread.parameters())
+    said["rows, exchanged"] = message(rows.step)
+    spread(torch.arange(4)).sum().backward()
+    said["compiled"] = message(torch.compile(Lamb(spread.parameters()).step, backend="eager"))
+    exchanged = Lamb(network().parameters())
+    exchanged.param_groups[0]["params"] = list(spread.parameters())
+    said["exchanged"] = message(exchanged.step)
+    weight = spread.up.weight
+    summed = DTensor.from_local(torch.ones(2), weight.device_mesh, [Partial()])
+    said["not summed"] = message(lambda: Lamb([summed.requires_grad_()]))
     return said
 
 

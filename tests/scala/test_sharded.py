@@ -67,7 +67,15 @@ def test_flat_parameters_of_fsdp1_are_refused_by_name(results, case):
 
 def test_what_is_of_whole_parameters_is_refused_for_spread_ones(results):
     assert "get_optimizer_state_dict and set_optimizer_state_dict" in results["refused"]["whole state"]
-    assert "per_row is of whole ones: unset it" in results["refused"]["rows"]
+    for case in ("rows", "rows, exchanged"):
+        assert "per_row is of whole ones: unset it" in results["refused"][case]
+    assert "a sum over processes that is not summed" in results["refused"]["not summed"]
+    assert "call step uncompiled" in results["refused"]["compiled"]
+
+
+def test_spread_parameters_in_the_place_of_plain_ones_are_taken(results):
+    """As accelerate does with an optimizer that was made before the sharding."""
+    assert results["refused"]["exchanged"] == "nothing"
 
 
 def test_a_number_that_is_not_finite_on_one_process_stops_all(results):
