@@ -5,6 +5,7 @@ the loss under the follower's noise. The same object moves the weights of a toy 
 
 On many processes (DDP, FSDP2, tensor parallel) each process's follower answers for its own samples, and the checks see the
 whole weights. Under DDP the ascent's forward passes must stay outside the wrapper: `ascent_objective` of `wrapped.module`.
+A random start draws from each process's own random state: seed processes apart, or under tensor parallelism alike.
 """
 
 from __future__ import annotations
