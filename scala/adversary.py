@@ -50,7 +50,7 @@ class Adversary:
 
     def __init__(
         self,
-        radius: float,
+        radius: float | Tensor,
         step_size: float | None = None,
         steps: int = 1,
         norm: Norm = "l2",
@@ -67,7 +67,7 @@ class Adversary:
         """Set the rules by which the follower moves.
 
         Args:
-            radius: omega > 0, of each sample's ball of noise; see `Ball.around` for its units.
+            radius: omega > 0, of each sample's ball of noise, or one a sample, [B]; see `Ball.around` for its units.
             step_size: rho > 0. With `direction="normalized"` in the radius's units, None meaning rho = omega, one step to the
                 boundary. With "raw" it multiplies the gradient of each sample's own loss and must be given (theory: 1/l).
             steps: K >= 1 ascent steps.
@@ -179,6 +179,8 @@ class Adversary:
         chosen = math.ceil(self.share * at.shape[0])
         whole = copy.copy(self)  # which shares the memory
         whole.share = 1.0
+        if isinstance(self.radius, Tensor):
+            whole.radius = self.radius[:chosen]
         part = whole.respond(
             objective, at[:chosen], None if mask is None else mask[:chosen], None if keys is None else keys[:chosen], loss_scale
         )
@@ -196,7 +198,12 @@ class Adversary:
             assert self.step_size is not None
             return ball.project(noise + self.step_size * gradient)
         # In units of the radius, so that a relative radius makes a relative step.
-        length = ball.radius * (1.0 if self.step_size is None else self.step_size / self.radius)
+        length = ball.radius
+        if isinstance(self.radius, Tensor) and self.step_size is not None:
+            own = self.radius.to(length)
+            length = length * torch.where(own > 0, self.step_size / own, 0.0)
+        elif self.step_size is not None:
+            length = length * (self.step_size / self.radius)
         return ball.project(noise + ball.direction(gradient) * length.reshape(-1, *(1,) * (noise.ndim - 1)))
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ class Ball:
     def around(
         cls,
         at: Tensor,
-        radius: float,
+        radius: float | Tensor,
         norm: Norm = "l2",
         *,
         relative: bool = False,
@@ -45,14 +45,14 @@ class Ball:
 
         Args:
             at: what the noise is added to, shape [B, ...] (embeddings: [B, L, d]).
-            radius: omega > 0. Absolute; or, if `relative`, a fraction of each sample's own size: for "l2" of ||at_i||_2,
-                for "linf" of the root mean square of its entries.
+            radius: omega > 0; or one a sample, [B], >= 0, where 0 is no noise. Absolute; or, if `relative`, a fraction of each
+                sample's own size: for "l2" of ||at_i||_2, for "linf" of the root mean square of its entries.
             norm: "l2" or "linf".
             relative: see `radius`.
             mask: shape a prefix of at's (embeddings: the attention mask [B, L]); non-zero where an entry exists.
 
         Raises:
-            ValueError: radius not positive and finite, unknown norm, mask's shape not a prefix of at's.
+            ValueError: radius not positive and finite, or not one a sample; unknown norm; mask's shape not a prefix of at's.
         """
         check_ball(radius, norm)
         dtype = torch.promote_types(at.dtype, torch.float32)
@@ -62,7 +62,14 @@ class Ball:
                     f"the mask's shape {tuple(mask.shape)} must be a prefix of the shape {tuple(at.shape)} it masks"
                 )
             mask = (mask != 0).to(dtype).reshape(mask.shape + (1,) * (at.ndim - mask.ndim))
-        unit = torch.full((at.shape[0],), float(radius), dtype=dtype, device=at.device)
+        if isinstance(radius, Tensor):
+            if radius.shape != at.shape[:1]:
+                raise ValueError(
+                    f"a radius tensor needs one radius a sample, shape ({at.shape[0]},), got shape {tuple(radius.shape)}"
+                )
+            unit = radius.detach().to(at.device, dtype)
+        else:
+            unit = torch.full((at.shape[0],), float(radius), dtype=dtype, device=at.device)
         if relative:
             size = _norms(_masked(at.detach().to(dtype), mask), "l2")
             if norm == "linf":
@@ -113,9 +120,12 @@ class Ball:
         return sphere * _rows(self.radius * depth, like)
 
 
-def check_ball(radius: float, norm: str) -> None:
-    """Refuse a radius that is not positive and finite (ValueError), and an unknown norm (ValueError)."""
-    if not 0 < radius < float("inf"):
+def check_ball(radius: float | Tensor, norm: str) -> None:
+    """Refuse a radius out of its range (ValueError), see `Ball.around`, and an unknown norm (ValueError)."""
+    if isinstance(radius, Tensor):
+        if radius.ndim != 1 or not ((radius >= 0) & radius.isfinite()).all():
+            raise ValueError(f"a radius tensor must hold finite numbers >= 0, one a sample, got {radius}")
+    elif not 0 < radius < float("inf"):
         raise ValueError(f"radius must be positive and finite, got {radius}; for no noise play without a follower")
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")

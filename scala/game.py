@@ -2,20 +2,26 @@
 
 Before the delay t_s the leader moves alone, on the clean loss. From t_s on the follower answers first, and the leader moves on
 the loss under the follower's noise. The same object moves the weights of a toy problem and of a transformer.
+
+On many processes (DDP, FSDP2, tensor parallel) each process's follower answers for its own samples, and the checks see the
+whole weights. Under DDP the ascent's forward passes must stay outside the wrapper: `ascent_objective` of `wrapped.module`.
+A random start draws from each process's own random state: seed processes apart, or under tensor parallelism alike.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from scala.adversary import Adversary, Objective
+from scala.shards import total_norm
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -162,7 +168,7 @@ class Game:
         self._losses = []
         present = [p.grad for p in _parameters(self.leader) if p.grad is not None] if gradients else []
         if present:
-            found.append(("the gradient's norm", torch.nn.utils.get_total_norm(present)))
+            found.append(("the gradient's norm", total_norm(present)))
         values = torch.stack([value.double() for _, value in found]).tolist() if found else []
         for (name, _), value in zip(found, values, strict=True):
             if not math.isfinite(value):
@@ -177,7 +183,7 @@ class Game:
         Raises:
             NonFiniteLoss: the norm of all weights together is not finite.
         """
-        norm = float(torch.nn.utils.get_total_norm([p.detach() for p in _parameters(self.leader)]))
+        norm = float(total_norm([p.detach() for p in _parameters(self.leader)]))
         if not math.isfinite(norm):
             raise NonFiniteLoss(
                 f"the weights' norm is {norm} after round {self.rounds}. Lower the learning rate, warm up for longer, and "
@@ -207,6 +213,41 @@ class Game:
         self.leader.step()
         self.rounds += 1
         return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a game goes on from, beside the leader's own state_dict and torch's random state.
+
+        Returns:
+            rounds and gradient_evaluations; and with a warm follower its memory: sample key -> noise, on the CPU and shared
+            with the follower. Of many processes each has counts and memory of its own samples. Loads with weights_only=True.
+        """
+        state: dict[str, Any] = {"rounds": self.rounds, "gradient_evaluations": self.gradient_evaluations}
+        if self.adversary is not None and self.adversary.start == "warm":
+            state["memory"] = dict(self.adversary.memory)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned; the delay, and the other rules, are those that this game was made with.
+
+        Raises:
+            ValueError: it is no game's state, or it has a memory that this game's follower would not use, or has none that it
+                needs. The game is then unchanged.
+        """
+        counts = [state.get(name) for name in ("rounds", "gradient_evaluations")]
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
+            raise ValueError(f"no state of a Game: rounds and gradient_evaluations must be whole numbers >= 0, got {counts}")
+        memory = state.get("memory")
+        warm = self.adversary is not None and self.adversary.start == "warm"
+        if (memory is not None) != warm:
+            raise ValueError(
+                "the state has the memory of a warm follower, which this game has not: make it with start='warm'"
+                if memory is not None
+                else "this game's follower starts warm, and the state has no memory: use the start that it was saved under"
+            )
+        self.rounds, self.gradient_evaluations = state["rounds"], state["gradient_evaluations"]
+        if self.adversary is not None and memory is not None:
+            self.adversary.memory = dict(memory)
+        self._losses = []
 
 
 @contextmanager

@@ -224,3 +224,29 @@ def test_one_pass_refuses_what_needs_a_pass_of_its_own(options):
 def test_bad_share(share):
     with pytest.raises(ValueError, match="share must lie"):
         Adversary(1.0, share=share)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"step_size": 0.3, "steps": 2}, {"direction": "raw", "step_size": 0.3}, {"relative": True}]
+)
+def test_a_radius_a_sample_is_as_if_each_sample_played_alone(options):
+    radii = torch.tensor([0.1, 2.0, 0.0, 0.5], dtype=torch.float64)
+    torch.manual_seed(0)
+    at, centre = torch.randn(2, 4, 3, dtype=torch.float64)
+    noise = Adversary(radii, reduction="sum", **options).respond(concave(centre), at).noise
+    for i, radius in enumerate(radii.tolist()):
+        alone = torch.zeros(1, 3, dtype=torch.float64)
+        if radius:
+            alone = Adversary(radius, reduction="sum", **options).respond(concave(centre[i]), at[i : i + 1]).noise
+        torch.testing.assert_close(noise[i : i + 1], alone, rtol=1e-14, atol=0)
+
+
+def test_a_share_of_samples_with_a_radius_each():
+    radii = torch.tensor([0.1, 2.0, 0.3, 0.5])
+    response = Adversary(radii, share=0.5).respond(lambda y: y.sum(), torch.zeros(4, 3))
+    torch.testing.assert_close(response.ball.sizes(response.noise), torch.tensor([0.1, 2.0, 0.0, 0.0]))
+
+
+def test_bad_radius_tensor_is_refused_at_once():
+    with pytest.raises(ValueError, match="finite numbers >= 0, one a sample"):
+        Adversary(torch.tensor([0.1, -0.1]))

@@ -125,3 +125,36 @@ def test_bad_norm_and_mask():
         Ball.around(torch.ones(1, 2), 1.0, "l1")
     with pytest.raises(ValueError, match=r"mask's shape \(2, 2\) must be a prefix of the shape \(1, 2, 3\)"):
         Ball.around(torch.ones(1, 2, 3), 1.0, mask=torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_radius_a_sample_is_each_samples_ball_alone(norm, relative):
+    radii = torch.tensor([0.1, 2.0, 0.0, 0.5], dtype=torch.float64)
+    torch.manual_seed(0)
+    at, noise = torch.randn(2, 4, 3, 2, dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 0]] * 4)
+    ball = Ball.around(at, radii, norm, relative=relative, mask=mask)
+    for i, radius in enumerate(radii.tolist()):
+        if radius:
+            alone = Ball.around(at[i : i + 1], radius, norm, relative=relative, mask=mask[i : i + 1])
+            assert torch.equal(ball.radius[i : i + 1], alone.radius)
+            assert torch.equal(ball.project(noise)[i : i + 1], alone.project(noise[i : i + 1]))
+        else:
+            assert not ball.project(noise)[i].any()
+    assert (ball.sizes(ball.uniform(at)) <= ball.radius).all()
+
+
+@pytest.mark.parametrize(
+    ("radius", "message"),
+    [
+        (torch.tensor([1.0, -1.0]), "finite numbers >= 0, one a sample"),
+        (torch.tensor([1.0, float("nan")]), "finite numbers >= 0"),
+        (torch.tensor([1.0, float("inf")]), "finite numbers >= 0"),
+        (torch.tensor(1.0), "finite numbers >= 0, one a sample"),
+        (torch.ones(3), r"one radius a sample, shape \(2,\), got shape \(3,\)"),
+    ],
+)
+def test_bad_radius_tensor(radius, message):
+    with pytest.raises(ValueError, match=message):
+        Ball.around(torch.ones(2, 3), radius)

@@ -219,3 +219,47 @@ def test_bad_delay(delay):
 def test_bad_adversarial_weight(weight):
     with pytest.raises(ValueError, match="adversarial_weight must be positive"):
         Game(torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1), Adversary(1.0), adversarial_weight=weight)
+
+
+@pytest.mark.parametrize("start", ["zero", "warm"])
+def test_a_game_goes_on_from_its_state(tmp_path, start):
+    def made(x):
+        return Game(Lamb([x], lr=0.1), Adversary(0.5, 0.2, start=start), delay=1)
+
+    def play_on(game, x, rounds):
+        for _ in range(rounds):
+            game.round(lambda y: (x * (1.0 if y is None else 1 + y)).square().sum(), torch.ones(2, 3), keys=[4, 7])
+
+    x = nn.Parameter(torch.ones(2, 3))
+    whole = made(x)
+    play_on(whole, x, 3)
+    torch.save({"game": whole.state_dict(), "leader": whole.leader.state_dict(), "x": x.detach()}, tmp_path / "state")
+    play_on(whole, x, 2)
+
+    saved = torch.load(tmp_path / "state", weights_only=True)
+    later = nn.Parameter(saved["x"])
+    resumed = made(later)
+    resumed.leader.load_state_dict(saved["leader"])
+    resumed.load_state_dict(saved["game"])
+    assert (resumed.rounds, resumed.gradient_evaluations) == (3, 2 + 4 + 4)
+    play_on(resumed, later, 2)
+    assert torch.equal(later, x)
+    assert resumed.state_dict().keys() == whole.state_dict().keys()
+    assert resumed.gradient_evaluations == whole.gradient_evaluations
+
+
+def test_states_that_are_not_of_the_game_are_refused():
+    x = nn.Parameter(torch.ones(1, 2))
+    cold, warm = (Game(torch.optim.SGD([x], 0.1), Adversary(0.1, start=start)) for start in ("zero", "warm"))
+    alone = Game(torch.optim.SGD([x], 0.1))
+    warm.round(square(x), torch.zeros(1, 2), keys=[3])
+    for game in (cold, alone):
+        with pytest.raises(ValueError, match="make it with start='warm'"):
+            game.load_state_dict(warm.state_dict())
+    with pytest.raises(ValueError, match="the state has no memory: use"):
+        warm.load_state_dict(cold.state_dict())
+    alone.load_state_dict(cold.state_dict())
+    for bad in ({}, {"rounds": 1}, {"rounds": -1, "gradient_evaluations": 0}, {"rounds": 1.5, "gradient_evaluations": 0}):
+        with pytest.raises(ValueError, match="no state of a Game"):
+            alone.load_state_dict(bad)
+    assert set(warm.adversary.memory) == {3}
