@@ -28,7 +28,7 @@ _DELIMITED: dict[str, dict[str, Any]] = {
 _JSON = (".jsonl", ".json")
 SUFFIXES = (*_DELIMITED, *_JSON)
 _BLANK = re.compile(r"[ \t\r\n]*")
-_POINTER = "version https://git-lfs"
+LFS_POINTER = "version https://git-lfs"
 
 
 class BadRow(NamedTuple):
@@ -94,7 +94,7 @@ def records(
     packed = path.suffix.lower() == ".gz"
     with cast(TextIO, gzip.open(path, **reading) if packed else path.open(**reading)) as file:
         try:
-            if file.read(len(_POINTER)) == _POINTER:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise OSError(f"{path} is a pointer of Git LFS, not the file itself: run 'git lfs pull' where it comes from")
             file.seek(0)
             if suffix in _JSON:
