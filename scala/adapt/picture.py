@@ -6,7 +6,6 @@ Colours go from dark to bright in one order that colour-blind readers see alike 
 from __future__ import annotations
 
 import io
-import textwrap
 import warnings
 from collections.abc import Sequence
 
@@ -15,10 +14,12 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import AutoLocator
 from sklearn.metrics import ConfusionMatrixDisplay, PredictionErrorDisplay, confusion_matrix
 
 MOST_NUMBERED = 30
 """With more classes the cells are too small for numbers."""
+_MOST_NAMED = 160
 _LONGEST_NAME = 24
 
 
@@ -37,7 +38,7 @@ def confusion_picture(predictions: np.ndarray, labels: np.ndarray, names: Sequen
     classes = len(names)
     counts = confusion_matrix(labels, predictions, labels=range(classes))
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    size = min(30.0, 3.2 + 0.45 * classes)
+    size = min(30.0, 3.2 + (0.45 if classes <= MOST_NUMBERED else 0.16) * classes)
     shown = display_names(names)
     with rc_context({"font.size": 10 if classes <= MOST_NUMBERED else 7}):
         figure = Figure(figsize=(size + 1, size), layout="constrained")
@@ -45,12 +46,15 @@ def confusion_picture(predictions: np.ndarray, labels: np.ndarray, names: Sequen
         display = ConfusionMatrixDisplay(shares, display_labels=shown)
         upright = classes > 2 and max(map(len, shown)) > 3
         display.plot(ax=axes, cmap="cividis", include_values=False, xticks_rotation="vertical" if upright else "horizontal")
+        if (step := -(-classes // _MOST_NAMED)) > 1:
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_ticks(range(0, classes, step), shown[::step])
         display.im_.set_clim(0, 1)
         display.im_.colorbar.set_label("share of the true class")
         if classes <= MOST_NUMBERED:
             for (row, column), count in np.ndenumerate(counts):
                 colour = "black" if shares[row, column] > 0.5 else "white"
-                axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+                axes.text(column, row, f"{count:,}" if count or classes <= 10 else "", ha="center", va="center", color=colour)
         axes.set(title=_escaped(title), xlabel="predicted", ylabel="true")
         return _png(figure)
 
@@ -73,6 +77,8 @@ def scatter_picture(predictions: np.ndarray, labels: np.ndarray, title: str) -> 
     PredictionErrorDisplay(y_true=labels, y_pred=predictions).plot(
         ax=axes, kind="actual_vs_predicted", scatter_kwargs=dots, line_kwargs=line
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(AutoLocator())  # round numbers
     axes.set(title=_escaped(title), xlabel="predicted", ylabel="true")
     return _png(figure)
 
@@ -82,7 +88,8 @@ def display_names(names: Sequence[str]) -> list[str]:
     font = get_font(findfont(FontProperties()))
     if any(font.get_char_index(ord(character)) == 0 for name in names for character in name if not character.isspace()):
         return [str(number) for number in range(len(names))]
-    return [_escaped(textwrap.shorten(name, _LONGEST_NAME, placeholder="…") or name[:_LONGEST_NAME]) for name in names]
+    flat = [" ".join(name.split()) for name in names]
+    return [_escaped(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…") for name in flat]
 
 
 def _escaped(text: str) -> str:
