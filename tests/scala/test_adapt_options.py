@@ -165,8 +165,8 @@ def test_names_with_either_dash_and_either_name_of_the_output_are_one(files, enc
 
 
 def test_switches_are_on_without_a_value(files, encoder):
-    assert read([*line(files, encoder), "--no_sort_by_length", "--ascent_bf16"]).config.sort_by_length is False
-    assert read([*line(files, encoder), "--ascent-bf16"]).config.ascent_bf16 is True
+    assert read([*line(files, encoder), "--no_sort_by_length", "--noise_absolute"]).config.sort_by_length is False
+    assert read([*line(files, encoder), "--noise-absolute"]).config.noise_absolute is True
     assert read([*line(files, encoder), "--do_train", "--do_eval"]).given >= {"do_train"}  # as people type by habit
 
 
