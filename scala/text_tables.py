@@ -19,6 +19,7 @@ from datasets.table import InMemoryTable
 
 from scala.text_files import NotFinite, Number, known_suffix
 
+_ROWS_AT_ONCE = 1000
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
@@ -46,11 +47,14 @@ class Table:
                 raise ValueError(f"{self.name}: no column {column!r}; the columns are: {', '.join(known)}")
         names = {column: self.class_names(column) for column in columns}
         plain: Any = self.dataset.select_columns(list(columns)).with_format(None)
-        for number, row in enumerate(plain, start=1):
-            try:
-                yield number, {column: _as_in_json(value, names[column]) for column, value in row.items()}
-            except ValueError as error:
-                yield number, str(error)
+        number = 0
+        for batch in plain.iter(_ROWS_AT_ONCE):  # much faster than row by row
+            for values in zip(*(batch[column] for column in columns), strict=True):
+                number += 1
+                try:
+                    yield number, {c: _as_in_json(value, names[c]) for c, value in zip(columns, values, strict=True)}
+                except ValueError as error:
+                    yield number, str(error)
 
 
 def _as_in_json(value: Any, names: list[str] | None) -> Any:

@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = cast(Any, _show_warning)
             adapt(read(words))
+            if torch.distributed.is_initialized():  # of torchrun: none leaves while another still writes
+                torch.distributed.barrier()
+                torch.distributed.destroy_process_group()
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
@@ -96,15 +99,18 @@ def adapt(command: Command) -> None:
     if config.process_index == 0:
         print(_header(config, data, encoder) + (f"\ncontinuing from {checkpoint}" if checkpoint else ""), flush=True)
     dev_sets = {"eval": "dev"} if set(tokens.dev) == {"dev"} else {f"eval_{name}": name for name in tokens.dev}
-    trainer = ScalaTrainer(
-        encoder.model,
-        config,
-        train_dataset=tokens.train,
-        eval_dataset=tokens.dev["dev"] if "eval" in dev_sets else tokens.dev,
-        data_collator=DataCollatorWithPadding(encoder.tokenizer),
-        processing_class=encoder.tokenizer,
-        compute_metrics=compute_metrics_for(data.kind),
-    )
+    try:
+        trainer = ScalaTrainer(
+            encoder.model,
+            config,
+            train_dataset=tokens.train,
+            eval_dataset=tokens.dev["dev"] if "eval" in dev_sets else tokens.dev,
+            data_collator=DataCollatorWithPadding(encoder.tokenizer),
+            processing_class=encoder.tokenizer,
+            compute_metrics=compute_metrics_for(data.kind),
+        )
+    except TypeError as error:  # a model that the game cannot be played on
+        raise ValueError(f"--model {options.model}: {error}") from error
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     hidden = bool(config.disable_tqdm) and "disable_tqdm" in command.given

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -183,7 +184,10 @@ def check_tokens(encoder: Encoder, tokens: Any) -> None:
     Raises:
         OSError: the tokenizer is another encoder's.
     """
-    counts = torch.bincount(torch.tensor([token for ids in tokens["input_ids"] for token in ids]))
+    counts = np.zeros(0, dtype=np.int64)
+    for batch in tokens.iter(1000):  # not all tokens at once: as Python's numbers they would take much memory
+        found = np.bincount(np.concatenate(batch["input_ids"]), minlength=len(counts))
+        counts = found + np.pad(counts, (0, len(found) - len(counts)))
     rows = cast(Any, encoder.model.get_input_embeddings()).num_embeddings
     if len(counts) > rows:
         raise OSError(
