@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
-    except (ValueError, OSError, NonFiniteLoss) as error:
+    except (ValueError, OSError, ImportError, NonFiniteLoss) as error:  # ImportError: an option's package is not installed
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

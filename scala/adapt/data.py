@@ -141,11 +141,13 @@ def dev_names(paths: Sequence[str]) -> list[str]:
     Raises:
         ValueError: a file is named twice.
     """
-    parts = [(*Path(path).parts[:-1], Path(path).name.partition(".")[0] or Path(path).name) for path in paths]
-    for taken in range(1, max(map(len, parts)) + 1):
-        names = ["-".join(part[-taken:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
+    whole = [Path(path).parts for path in paths]
+    short = [(*folders, name.partition(".")[0] or name) for *folders, name in whole]
+    for parts in (short, whole):
+        for taken in range(1, max(map(len, parts)) + 1):
+            names = ["-".join(part[-taken:]) for part in parts]
+            if len(set(names)) == len(names):
+                return names
     raise ValueError(f"--dev names a file twice: {', '.join(paths)}")
 
 
@@ -197,19 +199,20 @@ def tokenize(data: Data, encoder: Encoder, max_length: int) -> Tokens:
             f"--max_length must be {frame + 1 + pair} or more: this tokenizer puts {frame} tokens of its own around the text, "
             "and the usual is 128"
         )
-    made: dict[str, Dataset] = {}
-    for name, part in {"training": data.train, **data.dev}.items():
+    made: list[Dataset] = []
+    for name, part in [("training", data.train), *data.dev.items()]:
         tokens = tokenized(part.dataset, encoder.tokenizer, max_length)
         refuse_too_long(tokens, encoder.model.config)
         cut, longest = cut_texts(part.dataset, tokens, encoder.tokenizer, max_length)
         if cut:
             how_many = f"{cut:,} of {len(tokens):,} {name} texts were cut at {max_length} tokens (--max_length)"
             data.notes.append(f"{how_many}; the longest has {longest:,}")
-        made[name] = tokens
-    check_tokens(encoder, made["training"])
+        made.append(tokens)
+    train, *others = made
+    check_tokens(encoder, train)
     # Batches of like lengths need little padding; the order of the dev sets shows nowhere.
     dev = {}
-    for name in data.dev:
-        lengths = [len(ids) for ids in made[name]["input_ids"]]
-        dev[name] = made[name].select(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
-    return Tokens(made["training"], dev)
+    for name, tokens in zip(data.dev, others, strict=True):
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        dev[name] = tokens.select(sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True))
+    return Tokens(train, dev)

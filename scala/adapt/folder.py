@@ -58,7 +58,7 @@ def claim(command: Command, data: Data) -> Path | None:
         ValueError: it is taken by a run with other options or other data; each that differs is named.
     """
     output, options = command.output, command.in_force()
-    rows = {"train": _digest(data.train)} | {name: _digest(part) for name, part in data.dev.items()}
+    rows = {"train": _digest(data.train), "dev": {name: _digest(part) for name, part in data.dev.items()}}
     if (output / OPTIONS).exists():
         before = _yaml(output / OPTIONS)
         now = yaml.safe_load(yaml.safe_dump(options))

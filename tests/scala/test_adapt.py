@@ -169,6 +169,14 @@ def test_several_dev_sets_are_scored_each_by_its_name(files, encoder, capsys):
     assert 12 * whole == pytest.approx(7 * scores["easy-dev"]["accuracy"] + 5 * scores["hard-dev"]["accuracy"])
 
 
+@pytest.mark.parametrize("more", [{"use_liger_kernel": "True"}, {"leader": "optim", "optim": "galore_adamw"}])
+def test_an_option_whose_package_is_not_installed_is_no_traceback(files, encoder, capsys, more):
+    assert adapt.main(line(files, encoder, **more)) == 1
+    said = capsys.readouterr().err
+    assert "error: " in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("samples", "epochs", "batch"), [(100_000, 3, 512), (4_000, 3, 128), (4_000, 10, 512), (100, 1, 8)]
 )  # fmt: skip

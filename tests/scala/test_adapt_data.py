@@ -177,6 +177,18 @@ def test_many_classes_are_said(files, encoder, capsys):
     assert not any("different labels" in note for note in load_data(sure).notes)
 
 
+def test_dev_sets_may_be_called_as_the_training_set_is(files, encoder, capsys):
+    for name in ("train", "training"):
+        (files / "dev" / name).mkdir(parents=True)
+        (files / "dev" / f"{name}.csv").write_text((files / "dev.csv").read_text())
+    dev = [str(files / "dev" / f"{name}.csv") for name in ("train", "training")]
+    assert adapt.main(line(files, encoder, dev=dev, num_train_epochs="1")) == 0
+    assert "40 training and 12 train and 12 training examples" in capsys.readouterr().out
+    assert set(json.loads((files / "out" / "scores.json").read_text())) == {"train", "training"}
+    rows = json.loads((files / "out" / "data.json").read_text())
+    assert (rows["train"]["rows"], rows["dev"]["train"]["rows"]) == (40, 12)
+
+
 def test_numbers_with_a_comma_are_asked_about(files, encoder, capsys):
     (files / "train.csv").write_text("a,answer\n" + "".join(f'word,"3,{i}"\n' for i in range(40)))
     assert adapt.main(line(files, encoder, dev=None)) == 1
@@ -205,6 +217,7 @@ def test_equal_labels_of_a_dev_set_are_refused_before_the_encoder_is_loaded(file
         (["x/matched.csv.gz", "x/mismatched.tsv"], ["matched", "mismatched"]),
         (["x/dev.csv", "y/dev.csv", "y/other.csv"], ["x-dev", "y-dev", "y-other"]),
         (["dev.csv", "y/dev.csv"], ["dev", "y-dev"]),
+        (["x/dev.csv", "x/dev.tsv"], ["dev.csv", "dev.tsv"]),
     ],
 )
 def test_scores_go_by_the_files_names(paths, names):
