@@ -100,7 +100,7 @@ class Command:
         for option in fields(self.config):
             if option.name not in _OF_THE_TRAINER or option.name in _CHOSEN:
                 found[option.name] = getattr(self.config, option.name)
-            elif option.name in DEFAULTS or self.stated[option.name] != _plain_default(option):
+            elif option.name in DEFAULTS or (option.name in self.given and self.stated[option.name] != _plain_default(option)):
                 found[option.name] = self.stated[option.name]
         if self.config.global_batch_size is not None:
             del found["gradient_accumulation_steps"]  # which follows from it

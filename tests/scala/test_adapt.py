@@ -142,6 +142,7 @@ def test_what_was_in_force_can_be_run_again(files, encoder):
     options = yaml.safe_load(text)
     assert {"learning_rate": 0.002, "noise_radius": 0.003, "max_length": 128, "label": "answer"}.items() <= options.items()
     assert options["gradient_accumulation_steps"] == 1  # what was chosen, too
+    assert not {"include_num_input_tokens_seen", "seed", "output_dir", "max_steps"} & set(options)  # nobody asked for these
     assert adapt.main(["--config", str(files / "out" / "options.yaml"), "--output", str(files / "again")]) == 0
     weights = [(files / folder / "model.safetensors").read_bytes() for folder in ("out", "again")]
     assert weights[0] == weights[1]
