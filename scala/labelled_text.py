@@ -1,61 +1,40 @@
-"""Labelled sentences, or pairs of sentences, from a CSV, TSV or JSON-lines file.
+"""Labelled sentences, or pairs of sentences, from one's own files or data sets.
 
-The suffix says how a file is read: ``.csv`` with standard quoting, ``.tsv`` with literal quotes (as GLUE's files are
-written: a lone ``"`` is a character, and never swallows rows), ``.jsonl`` with one object a line. Files are UTF-8, with
-or without a byte order mark. Every row that cannot be used is named by its line; none is dropped in silence.
+How files are read is in `scala.text_files`, how tables are in `scala.text_tables`. Every row that cannot be used is named by
+its line; none is dropped in silence.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
+
+from scala.text_files import SUFFIXES, BadRow, BadRows, JsonObject, NotFinite, Number, is_utf8, known_suffix, records
+from scala.text_tables import Table, data_set, parquet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 Task = Literal["classification", "regression"]
+Source = str | PathLike[str] | Table
+"""A file .csv, .tsv, .jsonl, .json (each also .gz) or .parquet, a folder of `save_to_disk`, or a table."""
 
-SHOWN_BAD_ROWS = 10
 MOST_INFERRED_CLASSES = 20  # more distinct integers than this may as well be scores: the user has to say
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
-_DELIMITED: dict[str, dict[str, Any]] = {
-    ".csv": {"delimiter": ",", "strict": True},
-    ".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE},
-}
-
-
-class BadRow(NamedTuple):
-    """A row that cannot be used: the line it starts on (from 1), and why."""
-
-    line: int
-    reason: str
-
-
-class BadRows(ValueError):
-    """A file holds rows that cannot be used; the message names the first ten as ``file:line: reason``."""
-
-    def __init__(self, path: str | PathLike[str], rows: Iterable[BadRow]) -> None:
-        """Keep the file and all its bad rows, in the order of the lines, as ``path`` and ``rows``."""
-        self.path, self.rows = Path(path), sorted(rows)
-        shown = self.rows[:SHOWN_BAD_ROWS]
-        count = f"{len(self.rows)} bad row{'s' if len(self.rows) > 1 else ''}"
-        first = f", the first {len(shown)}" if len(shown) < len(self.rows) else ""
-        named = "".join(f"\n  {path}:{row.line}: {row.reason}" for row in shown)
-        super().__init__(f"{count} in {path}{first}:{named}")
+_WITH_COMMAS = re.compile(r"[+-]?[\d.]*\d,\d[\d.,]*", re.ASCII)  # a decimal comma, or commas between thousands
 
 
 class Row(NamedTuple):
@@ -81,7 +60,7 @@ class LabelledText:
 
 
 def load_labelled_text(
-    path: str | PathLike[str],
+    path: Source,
     *,
     text: str = "text",
     text_pair: str | None = None,
@@ -92,10 +71,11 @@ def load_labelled_text(
     """Read one's own labelled data.
 
     Without ``task``, labels that are words, or at most 20 different whole numbers, make a classification; numbers of
-    which some have a fraction make a regression; anything else is for the caller to say.
+    which some have a fraction make a regression; anything else, numbers with commas among it, is for the caller to say. A
+    table's column of named classes is a classification into these.
 
     Args:
-        path: a ``.csv``, ``.tsv`` or ``.jsonl`` file.
+        path: the file, folder or table.
         text: the column (JSON: field) of the sentence, or of a pair's first sentence.
         text_pair: the column of a pair's second sentence; None for single sentences.
         label: the column of the label.
@@ -111,7 +91,7 @@ def load_labelled_text(
             finite number, broken quoting or JSON, bytes that are not UTF-8; or a file without rows or without the
             columns asked for.
         ValueError: an unknown suffix or task; a task that cannot be told from the labels; fewer than two classes.
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened or is damaged.
     """
     if task not in (None, "classification", "regression"):
         raise ValueError(f"task is {task!r}; it must be 'classification', 'regression' or None")
@@ -120,17 +100,20 @@ def load_labelled_text(
     if labels is not None and len(set(labels)) < len(labels):
         raise ValueError(f"labels holds a name twice: {', '.join(labels)}")
 
-    rows, bad = read_rows(path, text=text, text_pair=text_pair, label=label)
+    source = _opened(path)
+    rows, bad = read_rows(source, text=text, text_pair=text_pair, label=label)
+    if labels is None and task != "regression" and isinstance(source, Table):
+        labels = source.class_names(label)
     if labels is None and task is None:
-        task = _infer_task(path, rows)
+        task = _infer_task(source, rows)
     if task == "regression":
-        return LabelledText(to_dataset(path, rows, bad, score, Value("float32")), None)
+        return LabelledText(to_dataset(source, rows, bad, score, Value("float32")), None)
 
     names = list(labels) if labels is not None else _class_names(rows)
     if len(names) < 2 and not bad:
-        raise ValueError(f"{path}: a classification needs two labels or more, not only: {', '.join(names)}")
+        raise ValueError(f"{_name(source)}: a classification needs two labels or more, not only: {', '.join(names)}")
     ids = {name: number for number, name in enumerate(names)}
-    return LabelledText(to_dataset(path, rows, bad, class_id(ids), ClassLabel(names=names)), names)
+    return LabelledText(to_dataset(source, rows, bad, class_id(ids), ClassLabel(names=names)), names)
 
 
 def tokenized(data: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
@@ -149,6 +132,28 @@ def tokenized(data: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
     return data.map(
         encode, batched=True, input_columns=text, remove_columns=text, keep_in_memory=True, load_from_cache_file=False
     )
+
+
+def cut_texts(data: Dataset, tokens: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> tuple[int, int]:
+    """Count what `tokenized` has cut.
+
+    Args:
+        data: the sentences, or pairs.
+        tokens: what `tokenized` made of them.
+        tokenizer: the encoder's.
+        max_length: tokens, as for `tokenized`.
+
+    Returns:
+        How many inputs were cut, and the tokens that the longest of them has uncut (0 if none was).
+    """
+    text = [name for name in ("sentence1", "sentence2") if name in data.column_names]
+    full = [row for row, ids in enumerate(tokens["input_ids"]) if len(ids) >= max_length]
+    lengths = [0]
+    for start in range(0, len(full), 1000):
+        rows = data[full[start : start + 1000]]
+        lengths += [len(ids) for ids in tokenizer(*(rows[name] for name in text), truncation=False)["input_ids"]]
+    cut = [length for length in lengths if length > max_length]
+    return len(cut), max(cut, default=0)
 
 
 def refuse_too_long(data: Dataset, config: PreTrainedConfig) -> None:
@@ -172,7 +177,7 @@ def refuse_too_long(data: Dataset, config: PreTrainedConfig) -> None:
 
 
 def read_rows(
-    path: str | PathLike[str],
+    path: Source,
     *,
     text: str,
     text_pair: str | None = None,
@@ -182,7 +187,7 @@ def read_rows(
     """Split a file into the rows that can be used and those that cannot, before labels are interpreted.
 
     Args:
-        path: a ``.csv``, ``.tsv`` or ``.jsonl`` file.
+        path: the file, folder or table.
         text: the column of the sentence, or of a pair's first sentence.
         text_pair: the column of a pair's second sentence, if any.
         label: the column of the label.
@@ -193,40 +198,63 @@ def read_rows(
 
     Raises:
         BadRows: the file has no rows at all, or lacks a column.
-        ValueError: an unknown suffix, or one column asked for twice.
-        OSError: the file cannot be opened.
+        ValueError: an unknown suffix, one column asked for twice, or a table that lacks a column.
+        OSError: the file cannot be opened or is damaged.
     """
-    path = Path(path)
+    source = _opened(path)
     columns = [column for column in (text, text_pair, label) if column is not None]
     if len(set(columns)) < len(columns):
         raise ValueError(f"text, text_pair and label must be different columns, not {', '.join(columns)}")
-    suffix = path.suffix.lower()
-    if suffix not in (*_DELIMITED, ".jsonl"):
-        raise ValueError(f"{path}: the suffix {path.suffix!r} is not known; name the file .csv, .tsv or .jsonl")
-
     rows: list[Row] = []
     bad: list[BadRow] = []
-    # surrogateescape keeps bytes that are not UTF-8 in their row, where they can be named by line.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        if suffix == ".jsonl":
-            records = _json_lines(file)
-        else:
-            records = _delimited(csv.reader(file, **_DELIMITED[suffix]), path, columns, header)
-        for line, record in records:
-            try:
-                if isinstance(record, str):
-                    raise ValueError(record)
-                pair = None if text_pair is None else _sentence(record, text_pair)
-                rows.append(Row(line, _sentence(record, text), pair, _label(record, label)))
-            except ValueError as error:
-                bad.append(BadRow(line, str(error)))
+    for line, record in source.records(columns) if isinstance(source, Table) else records(source, columns, header):
+        try:
+            if isinstance(record, str):
+                raise ValueError(record)
+            pair = None if text_pair is None else _sentence(record, text_pair)
+            rows.append(Row(line, _sentence(record, text), pair, _label(record, label)))
+        except ValueError as error:
+            bad.append(BadRow(line, str(error)))
     if not rows and not bad:
-        raise BadRows(path, [BadRow(1, "the file has no rows")])
+        raise _bad_rows(source, [BadRow(1, "the file has no rows")])
     return rows, bad
 
 
+def _opened(source: Source) -> Path | Table:
+    if isinstance(source, Table):
+        return source
+    path = Path(source)
+    if path.suffix.lower() == ".parquet":
+        return parquet(path)
+    if path.is_dir():
+        splits = data_set(str(path))
+        if "" not in splits:
+            raise ValueError(
+                f"{path} holds the splits {', '.join(splits)}; load one: scala.text_tables.data_set({str(path)!r})"
+            )
+        return splits[""]
+    if not known_suffix(path):
+        known = ", ".join(SUFFIXES)
+        raise ValueError(
+            f"{path}: the suffix {path.suffix!r} is not known; name the file {known} (each also with .gz) or .parquet"
+        )
+    return path
+
+
+def _name(source: Source) -> str:
+    return source.name if isinstance(source, Table) else str(source)
+
+
+def _place(source: Source, line: int) -> str:
+    return f"{source.name}, row {line}" if isinstance(source, Table) else f"{source}:{line}"
+
+
+def _bad_rows(source: Source, rows: Iterable[BadRow]) -> BadRows:
+    return BadRows(source.name, rows, ", row ") if isinstance(source, Table) else BadRows(source, rows)
+
+
 def to_dataset(
-    path: str | PathLike[str],
+    path: Source,
     rows: Sequence[Row],
     bad: Sequence[BadRow],
     encode: Callable[[str], float],
@@ -255,7 +283,7 @@ def to_dataset(
         except ValueError as error:
             bad.append(BadRow(row.line, str(error)))
     if bad:
-        raise BadRows(path, bad)
+        raise _bad_rows(path, bad)
     columns: dict[str, list[Any]] = {"sentence1": [row.sentence1 for row in rows]}
     features = {"sentence1": Value("string")}
     if any(row.sentence2 is not None for row in rows):
@@ -281,85 +309,26 @@ def score(label: str) -> float:
     """Encode a regression label: a decimal number, finite in single precision; ValueError otherwise."""
     value = float(label) if _NUMBER.fullmatch(label) else math.nan
     if not abs(value) <= LARGEST_FLOAT32:
-        raise ValueError(f"label {reprlib.repr(label)} is not a finite number")
+        hint = "; numbers have a decimal point and no other marks" if _WITH_COMMAS.fullmatch(label) else ""
+        raise ValueError(f"label {reprlib.repr(label)} is not a finite number{hint}")
     return value
-
-
-def _delimited(
-    reader: Any, path: Path, columns: Sequence[str], header: Sequence[str] | None
-) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """Yield the line each record starts on with its fields by column, or with what is wrong with it."""
-    for line, fields in _fields(reader):
-        if isinstance(fields, str) and header is not None:
-            yield line, fields
-        elif isinstance(fields, str):
-            raise BadRows(path, [BadRow(line, fields)])
-        elif header is None:
-            header = fields
-            for column in columns:
-                if header.count(column) != 1:
-                    fault = "twice the" if column in header else "no"
-                    reason = f"{fault} column {column!r}; the columns are: {', '.join(header)}"
-                    raise BadRows(path, [BadRow(line, reason)])
-        elif len(fields) != len(header):
-            yield line, f"{len(header)} fields expected, {len(fields)} found"
-        else:
-            yield line, dict(zip(header, fields, strict=True))
-
-
-def _fields(reader: Any) -> Iterator[tuple[int, list[str] | str]]:
-    line = 1
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            quoted = reader.dialect.quoting != csv.QUOTE_NONE
-            hint = ": is a double quote left open, or not doubled inside a quoted field?" if quoted else ""
-            yield line, f"{error}{hint}"
-        else:
-            if fields:
-                yield line, fields if _is_utf8("".join(fields)) else "not UTF-8"
-        line = reader.line_num + 1  # a quoted field may span lines
-
-
-def _json_lines(file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    for line, content in enumerate(file, start=1):
-        if not content.strip():
-            continue
-        if not _is_utf8(content):
-            yield line, "not UTF-8"
-            continue
-        try:
-            record = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            yield line, f"not valid JSON: {error}"
-        else:
-            yield line, record if isinstance(record, dict) else "not a JSON object"
-
-
-def _is_utf8(content: str) -> bool:
-    try:
-        content.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _value(record: dict[str, Any], column: str) -> Any:
     if column not in record:
         raise ValueError(f"no field {column!r}; the fields are: {', '.join(record)}")
+    if isinstance(record, JsonObject) and column in record.repeated:
+        raise ValueError(f"twice the field {column!r}")
     value = record[column]
-    if isinstance(value, str) and not _is_utf8(value):  # JSON can escape half of a surrogate pair
+    if isinstance(value, str) and not is_utf8(value):  # JSON can escape half of a surrogate pair
         raise ValueError(f"{column!r} holds half a surrogate pair, which is no character")
     return value
 
 
 def _sentence(record: dict[str, Any], column: str) -> str:
     value = _value(record, column)
-    if not isinstance(value, str):
-        raise ValueError(f"{column!r} is {reprlib.repr(value)}, not a text")
+    if isinstance(value, Number | NotFinite) or not isinstance(value, str):
+        raise ValueError(f"{column!r} is {_shown(value)}, not a text")
     if not value.strip():
         raise ValueError(f"{column!r} is empty")
     return value
@@ -367,30 +336,40 @@ def _sentence(record: dict[str, Any], column: str) -> str:
 
 def _label(record: dict[str, Any], column: str) -> str:
     value = _value(record, column)
-    if value is None or isinstance(value, list | dict):
-        raise ValueError(f"{column!r} is {reprlib.repr(value)}, not a label")
+    if isinstance(value, NotFinite):
+        raise ValueError(f"{column!r} is {value}, not a label")
+    if not isinstance(value, str | bool):
+        raise ValueError(f"{column!r} is {_shown(value)}, not a label")
     label = value.strip() if isinstance(value, str) else json.dumps(value)
     if not label:
         raise ValueError(f"{column!r} is empty")
     return label
 
 
-def _infer_task(path: str | PathLike[str], rows: Sequence[Row]) -> Task:
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Number | NotFinite) else reprlib.repr(value)
+
+
+def _infer_task(source: Source, rows: Sequence[Row]) -> Task:
+    commas = [row for row in rows if _WITH_COMMAS.fullmatch(row.label)]
     numbers = [row for row in rows if _NUMBER.fullmatch(row.label)]
-    if not numbers:
+    if not numbers and not commas:
         return "classification"
     whole = {row.label for row in numbers if float(row.label).is_integer()}
-    if len(numbers) < len(rows):
+    if commas:
+        why = f"{_place(source, commas[0].line)} has the label {commas[0].label!r}: if it is a number, write it with a decimal "
+        why += "point (3.14) and no other marks"
+    elif len(numbers) < len(rows):
         word = next(row for row in rows if not _NUMBER.fullmatch(row.label))
-        why = f"{path}:{word.line} has the label {word.label!r}, {path}:{numbers[0].line} the number"
+        why = f"{_place(source, word.line)} has the label {word.label!r}, {_place(source, numbers[0].line)} the number"
         why += f" {numbers[0].label!r}"
     elif any(row.label not in whole for row in numbers):
         return "regression"
     elif all(_INTEGER.fullmatch(label) for label in whole) and len(whole) <= MOST_INFERRED_CLASSES:
         return "classification"
     else:
-        why = f"{path}: the labels are {len(whole)} different whole numbers, such as {numbers[0].label!r}"
-    raise ValueError(f"{why}; pass task='classification' or task='regression'")
+        why = f"{_name(source)}: the labels are {len(whole)} different whole numbers, such as {numbers[0].label!r}"
+    raise ValueError(f"{why}; pass task='classification' or task='regression' (--task)")
 
 
 def _class_names(rows: Sequence[Row]) -> list[str]:

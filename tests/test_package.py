@@ -3,7 +3,6 @@
 import ast
 import importlib.metadata
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.partial")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel's folder, unpacked; built without a network by the setuptools that torch brings."""
+    """The wheel, built from all of the repository's packages without a network by the setuptools that torch brings."""
     setuptools = importlib.util.find_spec("setuptools")
     if setuptools is None or int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
         pytest.skip("building without a network needs setuptools 77 or later in the environment")
@@ -41,45 +40,73 @@ def wheel(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "absent from the `packages` configuration" not in done.stderr
     (archive,) = built.glob("*.whl")
-    zipfile.ZipFile(archive).extractall(built / "site")
-    return built / "site"
+    return archive
 
 
 def files_below(folder):
-    ours = [p for name in PACKAGES for p in (folder / name).rglob("*") if p.is_file()]
+    ours = [p for p in (folder / "scala").rglob("*") if p.is_file()]
     return {str(p.relative_to(folder)) for p in ours if "__pycache__" not in p.parts and not p.name.endswith(".partial")}
 
 
-def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel):
-    found = files_below(wheel)
+def test_the_wheel_holds_scala_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+        (commands,) = (archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
+    found = {name for name in names if name.startswith("scala/")}
     assert found == files_below(ROOT)
-    assert {"scala/py.typed", "convergence/templates/index.html.j2", "paper_repro/claims.toml"} <= found
-    assert {"paper_repro/experiments/main.toml", "paper_repro/results/bench.json"} <= found
-    (info,) = wheel.glob("*.dist-info")
-    assert {path.name for path in wheel.iterdir()} == {*PACKAGES, info.name}
-    assert (info / "licenses" / "LICENSE").exists()
+    assert {"scala/py.typed", "scala/adapt/__main__.py"} <= found
+    (info,) = {name.split("/")[0] for name in names - found}
+    assert info.endswith(".dist-info")
+    assert f"{info}/licenses/LICENSE" in names
+    assert commands.split() == ["[console_scripts]", "scala-adapt", "=", "scala.adapt:main"]
 
 
-def test_outside_of_the_repository_the_wheel_works(wheel, tmp_path):
-    program = """
-        import json, sys
-        from scala import Lamb, ScalaTrainer
-        from scala.adapt import main as adapt
-        from paper_repro import claims
-        print(json.dumps([sys.modules[name].__file__ for name in ("scala", "scala.trainer", "paper_repro")]))
-        claims.main([])
-        adapt(["--help"])
-    """
-    environment = {**os.environ, "PYTHONPATH": str(wheel), "OMP_NUM_THREADS": "1"}
-    code = "\n".join(line.strip() for line in program.splitlines())
+@pytest.fixture(scope="module")
+def elsewhere(wheel, tmp_path_factory):
+    """A new environment with the wheel and what it depends on, and nothing of this checkout."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    find = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True).stdout.strip()
+    # Paths of a .pth are searched, but their own .pth files, such as an editable install's, are not read.
+    packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    Path(site, "dependencies.pth").write_text("\n".join(packages), encoding="utf-8")
+    install = ["install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", str(wheel)]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pip", "--python", str(python), *install], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    first, rest = done.stdout.split("\n", 1)
-    assert all(path.startswith(str(wheel)) for path in json.loads(first))
-    assert "times fewer steps" in rest  # a claim, from results and experiment files in the wheel
-    assert "--noise_radius" in rest
+    return folder / "bin"
+
+
+def run_elsewhere(folder, *command):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_environment_gets_scala_and_no_other_names(elsewhere, tmp_path):
+    program = """
+import importlib.util
+print(importlib.util.find_spec("scala.trainer").origin)
+print([importlib.util.find_spec(name) for name in ("convergence", "toy_problems", "paper_repro", "tests")])
+"""
+    done = run_elsewhere(tmp_path, elsewhere / "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    where, names = done.stdout.splitlines()
+    assert where.startswith(str(elsewhere.parent))
+    assert names == "[None, None, None, None]"
+
+
+def test_the_wheels_command_trains(elsewhere, encoder, tmp_path):
+    rows = "".join(f"{'abc' if i % 2 else 'fgh'} word,{'yes' if i % 2 else 'no'}\n" for i in range(40))
+    (tmp_path / "train.csv").write_text(f"text,label\n{rows}")
+    options = "--train train.csv --output out --max_steps 2 --per_device_train_batch_size 8 --use_cpu"
+    done = run_elsewhere(tmp_path, elsewhere / "scala-adapt", "--model", encoder, *options.split())
+    assert done.returncode == 0, done.stderr
+    assert {"model.safetensors", "scores.json", "options.yaml", "confusion.png"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
 
 
 def test_importing_the_core_costs_torch_and_nothing_more():
@@ -135,7 +162,7 @@ def test_what_a_package_imports_is_what_its_extra_brings():
 
 def test_without_the_extra_the_experiments_name_it():
     for name in required("repro") - required():  # the theory's are among them
-        module = {"markdown-it-py": "markdown_it", "pyyaml": "yaml", "markupsafe": None}.get(name, name)  # jinja2 has the last
+        module = {"markdown-it-py": "markdown_it", "markupsafe": None}.get(name, name)  # jinja2 has the last
         if module is None:
             continue
         hidden = f"import importlib.util as u; find = u.find_spec; u.find_spec = lambda n: None if n == {module!r} else find(n)"

@@ -1,6 +1,7 @@
 """Labelled text: what is written comes back, and every bad row is named by its line."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -135,10 +136,13 @@ class TestTask:
             ([str(n) for n in range(21)], "21 different whole numbers"),
             (["1.0", "0.0"], "2 different whole numbers"),
             (["1", "2.5", "good"], r"a\.csv:4 has the label 'good'"),
+            (["3.14", "3,14"], r"a\.csv:3 has the label '3,14': if it is a number, write it with a decimal point"),
+            (["3,14", "2,72"], r"a\.csv:2 has the label '3,14'"),
+            (["1,000", "1.000,5", "12"], r"a\.csv:2 has the label '1,000'"),
         ],
     )
     def test_is_asked_for_when_ambiguous(self, tmp_path, labels, why):
-        path = write(tmp_path / "a.csv", "text,label\n" + "".join(f"A,{label}\n" for label in labels))
+        path = write(tmp_path / "a.csv", "text,label\n" + "".join(f'A,"{label}"\n' for label in labels))
         with pytest.raises(ValueError, match=f"{why}.*pass task="):
             load_labelled_text(path)
         assert load_labelled_text(path, task="classification").labels is not None
@@ -203,7 +207,8 @@ class TestBadRows:
     def test_scores_must_be_finite_numbers(self, tmp_path, label):
         with pytest.raises(BadRows) as error:
             load_labelled_text(write(tmp_path / "a.tsv", f"text\tlabel\nA\t1\nB\t{label}\n"), task="regression")
-        assert reasons(error) == {3: f"label {label!r} is not a finite number"}
+        hint = "; numbers have a decimal point and no other marks" if label == "4,2" else ""
+        assert reasons(error) == {3: f"label {label!r} is not a finite number{hint}"}
 
     def test_json_lines(self, tmp_path):
         lines = [
@@ -216,6 +221,11 @@ class TestBadRows:
             r'{"text": "\ud800", "label": "x"}',
             "[" * 100_000,
             r'{"text": "A", "label": "\udfff"}',
+            '{"text": "A", "label": NaN}',
+            '{"text": "A", "label": -Infinity}',
+            '{"text": "A", "label": "x", "label": "y"}',
+            '{"text": 2.50, "label": "x"}',
+            '{"text": "A", "label": "x", "other": NaN, "twice": 1, "twice": 2}',
         ]
         with pytest.raises(BadRows) as error:
             load_labelled_text(write(tmp_path / "a.jsonl", "\n".join(lines)))
@@ -228,7 +238,11 @@ class TestBadRows:
         assert "surrogate" in found[7]
         assert found[8].startswith("not valid JSON: ")
         assert "surrogate" in found[9]
-        assert 1 not in found
+        assert found[10] == "'label' is NaN, not a label"
+        assert found[11] == "'label' is -Infinity, not a label"
+        assert found[12] == "twice the field 'label'"
+        assert found[13] == "'text' is 2.50, not a text"
+        assert not {1, 14} & set(found)  # what is not read may be as it will
 
     @pytest.mark.parametrize(
         ("name", "first", "row"),
@@ -277,12 +291,24 @@ class TestBadFiles:
             ("a.csv", "words,label\nA,x\n", "a.csv:1: no column 'text'; the columns are: words, label"),
             ("a.csv", "text,text,label\nA,B,x\n", "a.csv:1: twice the column 'text'"),
             ("a.csv", b"\xff\xfet\x00e\x00", "a.csv:1: not UTF-8"),
-            ("a.txt", "text,label\nA,x\n", r"the suffix '\.txt' is not known"),
+            ("a.txt", "text,label\nA,x\n", r"the suffix '\.txt' is not known; name the file .csv"),
+            ("a.txt.gz", gzip.compress(b"text,label\nA,x\n"), r"the suffix '\.gz' is not known"),
+            ("a.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS.*git lfs pull"),
+            ("a.csv.gz", gzip.compress(b"text,label\nA,x\n" * 99)[:-9], "a.csv.gz is not a whole gzip file"),
+            ("a.csv.gz", b"text,label\nA,x\n", "a.csv.gz is not a whole gzip file"),
+            ("a.jsonl.gz", gzip.compress(b"A" * 9)[:12] + b"\xff" * 12, "a.jsonl.gz is not a whole gzip file"),
+            ("a.parquet", b"PAR1 and no more", "a.parquet is no whole parquet file"),
+            ("a.json", "[]", "a.json:1: the file has no rows"),
         ],
     )
     def test_get_a_clear_error(self, tmp_path, name, content, why):
-        with pytest.raises(ValueError, match=why):
+        with pytest.raises((ValueError, OSError), match=why):
             load_labelled_text(write(tmp_path / name, content))
+
+    def test_a_folder_that_is_no_data_set_is_named(self, tmp_path):
+        (tmp_path / "dataset_info.json").write_text("{}")
+        with pytest.raises(OSError, match=r"is no data set that datasets\.save_to_disk wrote"):
+            load_labelled_text(tmp_path)
 
     def test_a_missing_file_is_not_found(self, tmp_path):
         with pytest.raises(FileNotFoundError):
