@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from convergence import attack, measurement, verifier
-from convergence.certificate import Identity, Inequality, Rejected
+from convergence.certificate import Argument, Identity, Inequality, Rejected, Sum
 from convergence.effort import Effort
-from convergence.theorem import Argument, Step, Theorem
+from convergence.theorem import Step, Theorem
 
 Report = dict[str, Any]
 
@@ -62,7 +62,7 @@ def step_kind(step: Step) -> str:
     """What a reader has to trust for it."""
     if isinstance(step, Identity) and not step.is_rational:
         return "sympy only"
-    if isinstance(step, Inequality | Identity):
+    if isinstance(step, Inequality | Identity | Sum):
         return "certified"
     return "argued" if isinstance(step, Argument) else "cited"
 
@@ -70,7 +70,7 @@ def step_kind(step: Step) -> str:
 def _proof(theorem: Theorem, failures: list[str]) -> list[Report]:
     try:
         theorem.verify()
-        verifier.verify(json.loads(json.dumps(theorem.document())))
+        verifier.verify(verifier.loads(json.dumps(theorem.document())))
     except (Rejected, verifier.Rejected) as error:
         failures.append(f"{theorem.name}: certificate rejected: {error}")
     return [{"step": step.name, "kind": step_kind(step)} for step in theorem.proof]

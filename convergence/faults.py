@@ -172,7 +172,7 @@ def plant(fault: Fault) -> dict[str, Any]:
 
 
 def tampered(theorem: Theorem) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The theorem's certificate documents, each with one number changed: a multiplier by 1%, its sign, a term left out.
+    """The theorem's certificate documents, each with one number changed: a multiplier or coefficient by 1%, a sign, a term.
 
     Yields:
         What was changed, and the document.
@@ -183,8 +183,16 @@ def tampered(theorem: Theorem) -> Iterator[tuple[str, dict[str, Any]]]:
             changed = copy.deepcopy(document)
             changed["steps"][i]["left"] = f"({step['left']}) + 1/1000"
             yield f"{step['name']}: left side + 1/1000", changed
-            continue
-        for j in range(len(step["terms"])):
+        for kind in ("telescopes", "sums", "means"):
+            for j, part in enumerate(step.get(kind, ())):
+                changed = copy.deepcopy(document)
+                changed["steps"][i][kind][j]["coefficient"] = f"({part['coefficient']})*101/100"
+                yield f"{step['name']}: coefficient {j + 1} of {kind} * 101/100", changed
+        if "of" in step:
+            changed = copy.deepcopy(document)
+            changed["steps"][i]["gap"] = f"({step['gap']}) + 1/1000"
+            yield f"{step['name']}: the sum + 1/1000", changed
+        for j in range(len(step.get("terms", ()))):
             for how, text in (("* 101/100", "({})*101/100"), ("* (-1)", "-({})"), ("left out", "0*({})")):
                 changed = copy.deepcopy(document)
                 term = changed["steps"][i]["terms"][j]

@@ -16,7 +16,7 @@ from convergence.unit_steps import path
 from toy_problems import Bilinear, DiracGAN, MinMaxProblem
 
 eta, h, s, T, r_0, C, p = symbols("eta h s T r_0 C p", positive=True)
-x, y, g = symbols("x y g", real=True)
+x, y, g, off = symbols("x y g off", real=True)
 
 GROWTH = Bound("simultaneous", r"\|z_T\|", (1 + h**2) ** (T / 2) * r_0, lower=True)
 BOUNDED = Bound("alternating", r"\max_{t \le T} \|z_t\|", sqrt(C * (2 + h) / (2 - h)) * r_0, {C: Rational(1)})
@@ -64,10 +64,10 @@ PROOF = (
     ),
     Identity(
         "areas",
-        (x - h * (y + h * x)).diff(x) * (y + h * x).diff(y) - s,
+        (x - h * (y + h * x)).diff(x) * (y + h * x).diff(y) - off,
         Integer(1),
-        region={s: (x - h * (y + h * x)).diff(y) * (y + h * x).diff(x)},
-        says=r"The alternating step $\begin{pmatrix}1 - h^2 & -h\\ h & 1\end{pmatrix}$ has determinant 1 (here $s$ is the "
+        region={off: (x - h * (y + h * x)).diff(y) * (y + h * x).diff(x)},
+        says=r"The alternating step $\begin{pmatrix}1 - h^2 & -h\\ h & 1\end{pmatrix}$ has determinant 1 (here off is the "
         r"product of its off-diagonal entries) and trace $2 - h^2$.",
     ),
     Inequality(

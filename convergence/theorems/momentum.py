@@ -181,8 +181,9 @@ PROOF = (
         "drift and curvature",
         eta * alpha_u**2 * Lam / (2 * alpha_l) + 2 * alpha_u / alpha_l * eta * alpha_u * Lam * beta / (1 - beta),
         eta * alpha_u**2 * Lam * (1 / q - Rational(1, 2)) / alpha_l,
-        region={beta: (1 - q) / (1 + q)},
-        says="The two terms in eta as one: in the second, $(1-q)/q = 2\\beta/(1-\\beta)$.",
+        region={q: 1 / (1 + a), beta: a / (2 + a)},
+        says=r"The two terms in eta as one: $\beta = (1-q)/(1+q)$, here $a/(2+a)$ with $q = 1/(1+a)$; in the second, "
+        r"$(1-q)/q = 2\beta/(1-\beta)$.",
     ),
     Inequality(
         "tuned",
@@ -233,6 +234,9 @@ ASSUMPTIONS = (
     Assumption(
         "o at most a unit", r"$o$ is the direction of $\hat m - g$ (0 if there is none).", 1 - norm2(o), definition=True
     ),
+    Assumption("beta is not 1", r"$\beta \ne 1$; indeed $0 \le \beta < 1$.", nonzero=1 - beta),
+    Assumption("beta^n is not 1", r"$z = \beta^n \ne 1$, as $n \ge 1$.", nonzero=1 - z),
+    Assumption("s^4 is not 1", r"$s = \sqrt{\coth u} > 1$ for $u > 0$, so $s^4 \ne 1$.", nonzero=s**4 - 1),
     Assumption(
         "A2",
         r"$u_t = \nabla\Phi(x_t) + \text{bias}_t + \text{noise}_t$; the past fixes $x_t$ and the bias, "

@@ -119,6 +119,7 @@ ASSUMPTIONS = (
         r"$\|\mathbb{E}[u_i \mid x_t] - \nabla_i\Phi\| \le e_{t,i}$ (the follower's error), $\mathbb{E}\|u_i - "
         r"\mathbb{E}[u_i \mid x_t]\|^2 \le \sigma_i^2/b$.",
     ),
+    Assumption("beta_2 is not 1", r"$\beta_2 \ne 1$; indeed $0 \le \beta_2 < 1$.", nonzero=1 - beta_2),
     Assumption("bounded", r"$|u_{t,i,j}| \le G$ for every entry, round and sample."),
     Assumption("v at most a unit", r"$v = r/\|r\|$.", 1 - norm2(v), definition=True),
     Assumption("o at most a unit", r"$o$ is the direction of $u - g$ (0 if there is none).", 1 - norm2(o), definition=True),

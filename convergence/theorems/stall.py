@@ -20,6 +20,7 @@ from scala import Adversary
 from toy_problems import Stall
 
 eps, omega, l, eta, p, q = symbols("varepsilon omega l eta p q", positive=True)  # noqa: E741 - the theory's letter
+k = symbols("k", nonnegative=True)
 u_0, x_1, x_2, sigma, s, e, d, y_2, X_1, X_2 = symbols("u_0 x_1 x_2 sigma s e d y_2 X_1 X_2", real=True)
 
 ENVELOPE = Bound(
@@ -80,7 +81,7 @@ PROOF = (
         "near the kink",
         eps * omega - l * u_0,
         (Term(p),),
-        region={eps: (l * u_0 + p) / omega},
+        region={u_0: k, eps: (l * k + p) / omega},
         says=r"$0 \le lu \le \varepsilon\omega$: the slope $l(u - 0)$ is a subgradient at the kink, which is the proximal "
         r"point, so $|e| = l|u|$.",
     ),
