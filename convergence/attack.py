@@ -93,6 +93,7 @@ class Attack:
     def ratio(self, parameters: Values, share: float = 1.0) -> Tensor:
         """measured / bound (lower: bound / measured), with `share` of the constant, [n]; 0 where the instance is none."""
         measured, values = self.play(**parameters)
+        measured = torch.where(self.bound.holds(**values), measured, torch.nan)
         share = 1 / share if self.bound.lower else share
         bound = self.bound({self.constant: share}, **values) if self.constant else share * self.bound(**values)
         bound = bound.expand_as(measured)

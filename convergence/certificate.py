@@ -32,8 +32,8 @@ from convergence.evidence import (
 )  # fmt: skip
 
 __all__ = [
-    "Argument", "Dot", "Fact", "Identity", "Inequality", "Known", "Norm2", "Rejected", "Square", "Sum", "Term", "VectorSymbol",
-    "expand_dots", "norm2", "vectors", "verify",
+    "Argument", "Citation", "Dot", "Fact", "Identity", "Inequality", "Known", "Norm2", "Rejected", "Repeat", "Square", "Step", "Sum", "Term", "VectorSymbol",
+    "expand_dots", "norm2", "reversed_name", "vectors", "verify",
 ]  # fmt: skip
 
 
@@ -249,33 +249,99 @@ class Sum:
 
     def verify(self, known: Known) -> None:
         """Check by exact arithmetic; raises `Rejected` if the fact is not what is added up, or something is not constant."""
-        fact, constant = known.fact(self.name, self.of, self.region), set(self.constant)
-        named: list[tuple[Expr, Symbol]] = [(each, letter) for _, each, letter in (*self.sums, *self.means)]
-        named += [(now, letter) for _, now, *ends in self.telescopes for letter in ends]
+        moments = [(now, letter) for _, now, *ends in self.telescopes for letter in ends]
+        named = [(each, letter) for _, each, letter in (*self.sums, *self.means)]
         coefficients = [part[0] for part in (*self.telescopes, *self.sums, *self.means)]
-        for expression in (*coefficients, self.rest, self.count, *self.region, *self.region.values()):
-            if moving := sorted(map(str, sympy.sympify(expression).free_symbols - constant)):
-                raise Rejected(f"{self.name}: {short(expression)} is not constant: it holds {moving[0]}")
-        if not self.count.is_positive or constant & self.next.keys():
-            raise Rejected(f"{self.name}: the number of items is not positive, or a constant has a next value")
-        for _, now, *_ in self.telescopes:
-            if moving := sorted(map(str, now.free_symbols - constant - self.next.keys())):
-                raise Rejected(f"{self.name}: {moving[0]} is not constant and has no next value")
-        for each, letter in named:
-            if letter in known.bound | constant | self.next.keys() | fact.free_symbols or letter.is_positive:
-                raise Rejected(f"{self.name}: {letter} is not a new letter that is declared real or not negative")
-            top, bottom = sympy.fraction(sympy.together(each.subs(self.region, simultaneous=True)))
-            if letter.is_nonnegative and not (not_negative(top) and above_zero(bottom)):
-                raise Rejected(f"{self.name}: {letter} is declared not negative, and {short(each)} is not evidently so")
-            known.bound.add(letter)
         one = self.rest + sympy.Add(
             *(c * (now - now.subs(self.next, simultaneous=True)) for c, now, _, _ in self.telescopes),
             *(c * each for c, each, _ in (*self.sums, *self.means)),
         )
-        known.check(self.name, [fact, one, self.gap, *coefficients, *(each for each, _ in named)], self.region)
-        difference = numerator(fact - one, self.region)
-        if difference != 0:
-            raise Rejected(f"{self.name}: {self.of!r} - (the parts added up) = {short(difference)}, not 0")
+        _check_items(self, self.of, [*coefficients, self.rest], [now for now, _ in moments], [*moments, *named], one, known)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A fact ``ratio * now - after >= 0`` that holds at every step, used `count` times over: ``power * first - last >= 0``.
+
+    Or ``after - ratio * now >= 0`` and ``last - power * first >= 0``, of what grows.
+
+    Attributes:
+        name: unique in its theorem.
+        of: the fact's name.
+        count: how many steps, a positive symbol.
+        constant: letters that are the same at every step.
+        next: other letters, and what they are at the next step.
+        ratio: evidently not negative, and constant.
+        now: what shrinks or grows.
+        power: a new letter for ratio ** count.
+        first: a new letter for `now` before the first step.
+        last: a new letter for `now` after the last.
+        grows: the other direction.
+        region: the fact's, which must be constant.
+        says: one sentence for the reader.
+    """
+
+    name: str
+    of: str
+    count: Symbol
+    constant: tuple[Symbol, ...]
+    next: Mapping[Symbol, Expr]
+    ratio: Expr
+    now: Expr
+    power: Symbol
+    first: Symbol
+    last: Symbol
+    grows: bool = False
+    region: Region = field(default_factory=dict)
+    says: str = ""
+
+    @property
+    def gap(self) -> Expr:
+        """What is shown to be non-negative."""
+        return (-1 if self.grows else 1) * (self.power * self.first - self.last)
+
+    def verify(self, known: Known) -> None:
+        """Check by exact arithmetic; raises `Rejected` if the fact is another, or something is not constant."""
+        check_multiplier(self.name, self.ratio.subs(self.region, simultaneous=True))
+        named = [(self.ratio, self.power), (self.now, self.first), (self.now, self.last)]
+        one = (-1 if self.grows else 1) * (self.ratio * self.now - self.now.subs(self.next, simultaneous=True))
+        _check_items(self, self.of, [self.ratio], [self.now], named, one, known)
+
+
+def _check_items(
+    step: Sum | Repeat, of: str, fixed: list[Expr], moments: list[Expr], named: list[tuple[Expr, Symbol]], one: Expr, known: Known
+) -> None:
+    """What sums and repetitions have in common.
+
+    Args:
+        step: it.
+        of: the fact's name.
+        fixed: what must be the same for every item.
+        moments: what is taken at an item and at the next.
+        named: what new letters stand for.
+        one: what the fact must be.
+        known: what the step may use.
+    """
+    fact, constant = known.fact(step.name, of, step.region), set(step.constant)
+    for expression in (*fixed, step.count, *step.region, *step.region.values()):
+        if moving := sorted(map(str, sympy.sympify(expression).free_symbols - constant)):
+            raise Rejected(f"{step.name}: {short(expression)} is not constant: it holds {moving[0]}")
+    if not step.count.is_positive or constant & step.next.keys():
+        raise Rejected(f"{step.name}: the number of items is not positive, or a constant has a next value")
+    for now in moments:
+        if moving := sorted(map(str, now.free_symbols - constant - step.next.keys())):
+            raise Rejected(f"{step.name}: {moving[0]} is not constant and has no next value")
+    for each, letter in named:
+        if letter in known.bound | constant | step.next.keys() | fact.free_symbols or letter.is_positive:
+            raise Rejected(f"{step.name}: {letter} is not a new letter that is declared real or not negative")
+        top, bottom = sympy.fraction(sympy.together(each.subs(step.region, simultaneous=True)))
+        if letter.is_nonnegative and not (not_negative(top) and above_zero(bottom)):
+            raise Rejected(f"{step.name}: {letter} is declared not negative, and {short(each)} is not evidently so")
+        known.bound.add(letter)
+    known.check(step.name, [fact, one, step.gap, *fixed, *(each for each, _ in named)], step.region)
+    difference = numerator(fact - one, step.region)
+    if difference != 0:
+        raise Rejected(f"{step.name}: {of!r} - (the parts added up) = {short(difference)}, not 0")
 
 
 @dataclass(frozen=True)
@@ -293,7 +359,22 @@ class Argument:
     gives: Expr | None = None
 
 
-Certificate = Inequality | Identity | Sum
+@dataclass(frozen=True)
+class Citation:
+    """A step taken from the literature."""
+
+    name: str
+    says: str
+    source: str
+
+
+def reversed_name(identity: str) -> str:
+    """The fact that an identity's right side is not below its left; by the identity's own name goes the other one."""
+    return f"{identity}, reversed"
+
+
+Certificate = Inequality | Identity | Sum | Repeat
+Step = Certificate | Argument | Citation
 
 
 def verify(
@@ -315,7 +396,8 @@ def verify(
     """
     known = Known({name: (expression, {}) for name, expression in assumptions.items()}, tuple(nonzero.values()))
     before = f"{theorem}, " if theorem else ""
-    names = [*assumptions, *nonzero, *(step.name for step in steps)]
+    own = [(step.name, reversed_name(step.name)) if isinstance(step, Identity) else (step.name,) for step in steps]
+    names = [*assumptions, *nonzero, *(name for names in own for name in names)]
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise Rejected(f"{before}{twice[0]}: there are two facts of this name")
     try:
@@ -330,6 +412,9 @@ def verify(
             step.verify(known)
             if not isinstance(step, Identity):
                 known.facts[step.name] = step.gap, step.region
+            elif step.is_rational:
+                known.facts[step.name] = step.left - step.right, step.region
+                known.facts[reversed_name(step.name)] = step.right - step.left, step.region
     except (Rejected, ValueError) as error:
         raise Rejected(f"{before}{error}") from error
     return known

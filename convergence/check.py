@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from convergence import attack, measurement, verifier
-from convergence.certificate import Argument, Identity, Inequality, Rejected, Sum
+from convergence.certificate import Argument, Identity, Inequality, Rejected, Repeat, Sum
 from convergence.effort import Effort
 from convergence.theorem import Step, Theorem
 
@@ -62,7 +62,7 @@ def step_kind(step: Step) -> str:
     """What a reader has to trust for it."""
     if isinstance(step, Identity) and not step.is_rational:
         return "sympy only"
-    if isinstance(step, Inequality | Identity | Sum):
+    if isinstance(step, Inequality | Identity | Sum | Repeat):
         return "certified"
     return "argued" if isinstance(step, Argument) else "cited"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sympy import Expr, Symbol
 
-from convergence.certificate import Argument, Certificate, Identity, Inequality, Square, Sum, Term, VectorSymbol
+from convergence.certificate import Argument, Certificate, Identity, Inequality, Repeat, Square, Sum, Term, VectorSymbol
 from convergence.evidence import check_letters
 
 
@@ -69,13 +69,18 @@ def _step(step: Certificate) -> dict[str, Any]:
         return {"left": str(step.left), "right": str(step.right)}
     if isinstance(step, Inequality):
         return {"gap": str(step.gap), "terms": [_written(term) for term in step.terms]}
-    summed = {"sums": "total", "means": "mean"}
-    return {
+    items = {
         "gap": str(step.gap),
-        "of": step.of,
         "count": str(step.count),
         "constant": sorted(map(str, step.constant)),
         "next": _texts(step.next),
+    }
+    if isinstance(step, Repeat):
+        parts = {part: str(getattr(step, part)) for part in ("ratio", "now", "power", "first", "last")}
+        return items | parts | {"repeats": step.of, "grows": "yes" if step.grows else "no"}
+    summed = {"sums": "total", "means": "mean"}
+    return items | {
+        "of": step.of,
         "telescopes": [
             {"coefficient": str(c), "now": str(now), "first": str(first), "last": str(last)}
             for c, now, first, last in step.telescopes
@@ -92,6 +97,9 @@ def _expressions(step: Certificate) -> list[Expr]:
     """All that a step is made of, vectors too."""
     if isinstance(step, Identity):
         return [step.left, step.right]
+    if isinstance(step, Repeat):
+        own = (step.ratio, step.now, step.power, step.first, step.last)
+        return [step.count, *step.constant, *step.next, *step.next.values(), *own]
     if isinstance(step, Sum):
         parts = [part for group in (step.telescopes, step.sums, step.means) for row in group for part in row]
         return [step.rest, step.count, *step.constant, *step.next, *step.next.values(), *parts]

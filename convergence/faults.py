@@ -188,10 +188,14 @@ def tampered(theorem: Theorem) -> Iterator[tuple[str, dict[str, Any]]]:
                 changed = copy.deepcopy(document)
                 changed["steps"][i][kind][j]["coefficient"] = f"({part['coefficient']})*101/100"
                 yield f"{step['name']}: coefficient {j + 1} of {kind} * 101/100", changed
-        if "of" in step:
+        if "ratio" in step:
+            changed = copy.deepcopy(document)
+            changed["steps"][i]["ratio"] = f"({step['ratio']})*101/100"
+            yield f"{step['name']}: the ratio * 101/100", changed
+        if "constant" in step:
             changed = copy.deepcopy(document)
             changed["steps"][i]["gap"] = f"({step['gap']}) + 1/1000"
-            yield f"{step['name']}: the sum + 1/1000", changed
+            yield f"{step['name']}: the result + 1/1000", changed
         for j in range(len(step.get("terms", ()))):
             for how, text in (("* 101/100", "({})*101/100"), ("* (-1)", "-({})"), ("left out", "0*({})")):
                 changed = copy.deepcopy(document)

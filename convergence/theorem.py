@@ -15,7 +15,22 @@ from sympy import Expr
 
 from convergence.attack import Attack
 from convergence.bound import Bound
-from convergence.certificate import Argument, Certificate, Dot, Identity, Inequality, Sum, VectorSymbol, norm2, verify
+from convergence import claim
+from convergence.certificate import (
+    Argument,
+    Certificate,
+    Citation,
+    Dot,
+    Identity,
+    Inequality,
+    Rejected,
+    Repeat,
+    Step,
+    Sum,
+    VectorSymbol,
+    norm2,
+    verify,
+)  # fmt: skip
 from convergence.document import document
 from convergence.evidence import above_zero, expand_dots
 from convergence.measurement import Measurement
@@ -42,18 +57,6 @@ class Assumption:
     proved_by: str = ""
     definition: bool = False
     nonzero: Expr | None = None
-
-
-@dataclass(frozen=True)
-class Citation:
-    """A step taken from the literature."""
-
-    name: str
-    says: str
-    source: str
-
-
-Step = Certificate | Argument | Citation
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Theorem:
     @property
     def certificates(self) -> tuple[Certificate, ...]:
         """The steps a machine can check."""
-        return tuple(step for step in self.proof if isinstance(step, Inequality | Identity | Sum))
+        return tuple(step for step in self.proof if isinstance(step, Inequality | Identity | Sum | Repeat))
 
     def document(self) -> dict[str, Any]:
         """The certificates as plain data for the stand-alone verifier."""
@@ -122,6 +125,13 @@ class Theorem:
         """
         verify(self.assumed, self.nonzero, self._steps, self.name)
         return len(self.certificates)
+
+    def check_statement(self, bound: Bound) -> None:
+        """Whether the proof gives a bound; raises `Rejected` with what it gives instead."""
+        try:
+            claim.check(bound.value, bound.lower, bound.proofs, self.proof)
+        except Rejected as error:
+            raise Rejected(f"{self.name}, the statement {bound.name!r}: {error}") from error
 
     @property
     def assumed(self) -> dict[str, Expr]:

@@ -6,8 +6,9 @@ compares them; it knows no theorem, runs no solver and imports nothing of the pr
 - ``vectors``, ``positive``, ``nonnegative``, ``real``: the symbols, and what is known of their signs;
 - ``assumptions``: expressions taken to be >= 0, by name; ``nonzero``: expressions taken not to be 0, by name;
 - ``steps``: ``gap >= 0`` because ``gap`` equals a sum of terms, each a multiplier times facts; or ``left = right``; or
-  ``given >= 0``, which was argued in words; or a sum over rounds, see `_sum`.
-  A fact is the square of a scalar, the squared norm of a vector, an assumption, or an earlier step.
+  ``given >= 0``, which was argued in words; or something added up or repeated over rounds, see `_sum_over`, `_repeated`.
+  A fact is the square of a scalar, the squared norm of a vector, an assumption, or an earlier step; an identity gives two,
+  left - right by its name and right - left by its name with ", reversed".
 - ``region``: some symbols written in others, so that a multiplier's sign can be seen: it must become a quotient of
   polynomials without a negative coefficient in symbols that are not negative. A step holds in its region only.
 
@@ -169,6 +170,10 @@ class Signs:
         """Not negative, and one of its monomials holds positive symbols only, or none."""
         return self.not_negative(p) and any({symbol for symbol, _ in monomial} <= self.positive for monomial in p)
 
+    def of_quotient(self, value: Ratio) -> bool:
+        """Not negative over what is positive."""
+        return self.not_negative(value.top) and all(self.above_zero(dict(factor)) for factor in value.bottom)
+
     def _symbol(self, symbol: str) -> bool:
         if symbol in self.positive or symbol in self.nonnegative:
             return True
@@ -217,10 +222,9 @@ class Reader:
             if both := names & region.keys():
                 raise Rejected(f"the region's value of {name} holds {min(both)}, which the region replaces itself")
             signs = self.symbols.signs
-            positive = all(signs.above_zero(dict(factor)) for factor in value.bottom)
-            if name in signs.positive and not (positive and signs.above_zero(value.top)):
+            if name in signs.positive and not (signs.of_quotient(value) and signs.above_zero(value.top)):
                 raise Rejected(f"{name} is positive, and its value in the region, {text}, is not evidently so")
-            if name in signs.nonnegative and not (positive and signs.not_negative(value.top)):
+            if name in signs.nonnegative and not signs.of_quotient(value):
                 raise Rejected(f"{name} is not negative, and its value in the region, {text}, is not evidently so")
         return values
 
@@ -361,8 +365,11 @@ _STEPS = {
     "left": {"name", "region", "left", "right"},
     "terms": {"name", "region", "gap", "terms"},
     "given": {"name", "given"},
+    "repeats": {"name", "region", "gap", "repeats", "count", "constant", "next", "ratio", "now", "power", "first", "last",
+                "grows"},
     "of": {"name", "region", "gap", "of", "count", "constant", "next", "telescopes", "sums", "means", "rest"},
 }
+_TEXTS = "left right gap given of repeats count rest ratio now power first last grows".split()
 _PARTS = {
     "terms": ("multiplier", "facts"),
     "telescopes": ("coefficient", "now", "first", "last"),
@@ -432,7 +439,13 @@ def verify(document: Any) -> int:
         if residue.top:
             raise Rejected(f"{name}: the two sides differ, by {len(residue.top)} monomials")
         checked += 1
-        if "left" not in step:
+        if "left" in step:
+            left, right, other = step["left"], step["right"], f"{name}, reversed"
+            if other in names:
+                raise Rejected(f"{other}: there are two facts of this name")
+            names.add(other)
+            facts |= {name: (f"{left} - ({right})", step["region"]), other: (f"{right} - ({left})", step["region"])}
+        else:
             facts[name] = step["gap"], step["region"]
     return checked
 
@@ -495,7 +508,7 @@ def _step_shape(step: Any) -> None:
     what = f"the step {_short(name)}"
     _shape(step, what, _STEPS[kinds[0]])
     _texts(step.get("region", {}), f"{what}, its region,")
-    if not all(isinstance(step.get(key, ""), str) for key in ("left", "right", "gap", "given", "of", "count", "rest")):
+    if not all(isinstance(step.get(key, ""), str) for key in _TEXTS):
         raise Rejected(f"{what}: an expression is no text")
     for key, parts in _PARTS.items():
         if not isinstance(step.get(key, []), list):
@@ -504,7 +517,7 @@ def _step_shape(step: Any) -> None:
             _shape(entry, f"{what}: one of {key}", parts)
             if not all(isinstance(entry[part], list if part == "facts" else str) for part in parts):
                 raise Rejected(f"{what}: one of {key} is malformed")
-    if kinds[0] == "of":
+    if "constant" in step:
         _texts(step["next"], f"{what}, next,")
         if not isinstance(step["constant"], list) or not all(isinstance(letter, str) for letter in step["constant"]):
             raise Rejected(f"{what}: constant is no list of symbols")
@@ -518,8 +531,8 @@ def _residue(step: dict[str, Any], reader: Reader, facts: Facts, bound: set[str]
     """What must be 0 for the step to be proved."""
     if "left" in step:
         return reader.scalar(step["left"]) + -reader.scalar(step["right"])
-    if "of" in step:
-        return _sum_over(step, reader, facts, bound)
+    if "of" in step or "repeats" in step:
+        return (_sum_over if "of" in step else _repeated)(step, reader, facts, bound)
     residue = reader.scalar(step["gap"])
     for term in step["terms"]:
         residue = residue + -_value(term, reader, facts, step["region"])
@@ -528,8 +541,8 @@ def _residue(step: dict[str, Any], reader: Reader, facts: Facts, bound: set[str]
 
 def _value(term: dict[str, Any], reader: Reader, facts: Facts, region: dict[str, str]) -> Ratio:
     """What a term is worth, once its multiplier is seen to be non-negative and its facts are found."""
-    value, signs = reader.scalar(term["multiplier"]), reader.symbols.signs
-    if not (signs.not_negative(value.top) and all(signs.above_zero(dict(factor)) for factor in value.bottom)):
+    value = reader.scalar(term["multiplier"])
+    if not reader.symbols.signs.of_quotient(value):
         raise Rejected(f"the multiplier {_short(term['multiplier'])} is not evidently non-negative")
     for fact in term["facts"]:
         match fact:
@@ -553,6 +566,58 @@ def _known(fact: str, facts: Facts, region: Mapping[str, str]) -> str:
     return text
 
 
+class _Items:
+    """What may be said of all items (rounds, layers) at once: which letters are the same for each, which stand for sums."""
+
+    def __init__(self, step: dict[str, Any], reader: Reader, bound: set[str]) -> None:
+        """The step's constants, its letters at the next item, and the letters bound by earlier steps."""
+        self.reader, self.constant, self.next, self.bound = reader, set(step["constant"]), step["next"], bound
+        self.fresh: set[str] = set()
+        inside = {symbol for value in step["region"].values() for symbol in re.findall(r"[A-Za-z_]\w*", value)}
+        if moving := sorted((inside | step["region"].keys() | {step["count"]}) - self.constant):
+            raise Rejected(f"{moving[0]} stands in the region or counts the items, and is not said to be constant")
+        if step["count"] not in reader.symbols.signs.positive or not self.constant <= reader.symbols.scalars:
+            raise Rejected("the number of items is no positive symbol, or a constant is no scalar")
+        if fixed := sorted(self.constant & self.next.keys()):
+            raise Rejected(f"{fixed[0]} is constant and has a next value")
+        self.after_reader = Reader(reader.symbols)
+        self.after_reader.nonzero = reader.nonzero
+        self.after_reader.region = {**reader.region} | {name: reader.readable(text) for name, text in self.next.items()}
+
+    def fixed(self, text: str) -> Ratio:
+        """An expression that is the same for every item."""
+        value = self.reader.scalar(text)
+        if moving := _letters(value) - self.constant:
+            raise Rejected(f"{_short(text)} is not constant: it holds {min(moving)}")
+        return value
+
+    def now_and_after(self, text: str) -> tuple[Ratio, Ratio]:
+        """An expression at an item and at the next."""
+        now = self.reader.scalar(text)
+        if moving := sorted(_letters(now) - self.constant - self.next.keys()):
+            raise Rejected(f"{moving[0]} is not constant and has no next value")
+        return now, self.after_reader.scalar(text)
+
+    def new(self, letter: str, each: Ratio) -> Ratio:
+        """A letter that stands for a sum or mean of `each`, or for one of them."""
+        symbols = self.reader.symbols
+        if letter in self.bound | self.constant | self.next.keys() or letter not in symbols.scalars - symbols.signs.positive:
+            raise Rejected(f"{letter} is not a new letter that is declared real or not negative")
+        if letter in symbols.signs.nonnegative and not symbols.signs.of_quotient(each):
+            raise Rejected(f"{letter} is declared not negative, and what it stands for is not evidently so")
+        self.bound.add(letter)
+        self.fresh.add(letter)
+        return self.reader.scalar(letter)
+
+    def fact(self, name: str, facts: Facts, region: dict[str, str], parts: Ratio) -> None:
+        """Refuse parts that do not make up the fact."""
+        fact = self.reader.scalar(_known(name, facts, region))
+        if both := self.fresh & _letters(fact):
+            raise Rejected(f"{min(both)} stands for a sum, and in what is added up")
+        if (fact + -parts).top:
+            raise Rejected(f"{name} is not the sum of the parts that are added up")
+
+
 def _sum_over(step: dict[str, Any], reader: Reader, facts: Facts, bound: set[str]) -> Ratio:
     """A fact that holds of every item (round, layer), added up over `count` of them.
 
@@ -560,57 +625,38 @@ def _sum_over(step: dict[str, Any], reader: Reader, facts: Facts, bound: set[str
     letters of the next item, and coefficients and rest hold `constant` letters only. Added up, `now - after` becomes
     first - last, each becomes its total, or count times its mean, and the rest count times itself.
     """
-    constant, signs, scalars = set(step["constant"]), reader.symbols.signs, reader.symbols.scalars
-    inside = {symbol for value in step["region"].values() for symbol in re.findall(r"[A-Za-z_]\w*", value)}
-    if moving := sorted((inside | step["region"].keys() | {step["count"]}) - constant):
-        raise Rejected(f"{moving[0]} stands in the region or counts the items, and is not said to be constant")
-    if step["count"] not in signs.positive or not constant <= scalars:
-        raise Rejected("the number of items is no positive symbol, or a constant is no scalar")
-    if fixed := sorted(constant & step["next"].keys()):
-        raise Rejected(f"{fixed[0]} is constant and has a next value")
-    after = Reader(reader.symbols)
-    after.nonzero = reader.nonzero
-    after.region = {**reader.region} | {name: reader.readable(text) for name, text in step["next"].items()}
-
-    def fixed_value(text: str) -> Ratio:
-        value = reader.scalar(text)
-        if moving := _letters(value) - constant:
-            raise Rejected(f"{_short(text)} is not constant: it holds {min(moving)}")
-        return value
-
-    fresh: set[str] = set()
-
-    def new(letter: str, each: Ratio) -> Ratio:
-        if letter in bound | constant | step["next"].keys() or letter not in scalars - signs.positive:
-            raise Rejected(f"{letter} is not a new letter that is declared real or not negative")
-        if letter in signs.nonnegative and not (
-            signs.not_negative(each.top) and all(signs.above_zero(dict(factor)) for factor in each.bottom)
-        ):
-            raise Rejected(f"{letter} is declared not negative, and what it stands for is not evidently so")
-        bound.add(letter)
-        fresh.add(letter)
-        return reader.scalar(letter)
-
-    rest, count = fixed_value(step["rest"]), reader.scalar(step["count"])
+    items = _Items(step, reader, bound)
+    rest, count = items.fixed(step["rest"]), reader.scalar(step["count"])
     one, total = rest, count * rest
     for part in step["telescopes"]:
-        now, coefficient = reader.scalar(part["now"]), fixed_value(part["coefficient"])
-        if moving := sorted(_letters(now) - constant - step["next"].keys()):
-            raise Rejected(f"{moving[0]} is not constant and has no next value")
-        one = one + coefficient * (now + -after.scalar(part["now"]))
-        total = total + coefficient * (new(part["first"], now) + -new(part["last"], now))
+        coefficient, (now, after) = items.fixed(part["coefficient"]), items.now_and_after(part["now"])
+        one = one + coefficient * (now + -after)
+        total = total + coefficient * (items.new(part["first"], now) + -items.new(part["last"], now))
     for part in step["sums"]:
-        each, coefficient = reader.scalar(part["each"]), fixed_value(part["coefficient"])
-        one, total = one + coefficient * each, total + coefficient * new(part["total"], each)
+        each, coefficient = reader.scalar(part["each"]), items.fixed(part["coefficient"])
+        one, total = one + coefficient * each, total + coefficient * items.new(part["total"], each)
     for part in step["means"]:
-        each, coefficient = reader.scalar(part["each"]), fixed_value(part["coefficient"])
-        one, total = one + coefficient * each, total + count * coefficient * new(part["mean"], each)
-    fact = reader.scalar(_known(step["of"], facts, step["region"]))
-    if fresh & _letters(fact):
-        raise Rejected(f"{min(fresh & _letters(fact))} stands for a sum, and in what is added up")
-    if (fact + -one).top:
-        raise Rejected(f"{step['of']} is not the sum of the parts that are added up")
+        each, coefficient = reader.scalar(part["each"]), items.fixed(part["coefficient"])
+        one, total = one + coefficient * each, total + count * coefficient * items.new(part["mean"], each)
+    items.fact(step["of"], facts, step["region"], one)
     return reader.scalar(step["gap"]) + -total
+
+
+def _repeated(step: dict[str, Any], reader: Reader, facts: Facts, bound: set[str]) -> Ratio:
+    """A fact ratio * now - after >= 0, used `count` times over: power * first - last >= 0, `power` for ratio ** count.
+
+    With the other sign for what grows.
+    """
+    items = _Items(step, reader, bound)
+    ratio, (now, after) = items.fixed(step["ratio"]), items.now_and_after(step["now"])
+    if not reader.symbols.signs.of_quotient(ratio):
+        raise Rejected(f"the ratio {_short(step['ratio'])} is not evidently non-negative")
+    if step["grows"] not in ("yes", "no"):
+        raise Rejected("whether it grows is neither yes nor no")
+    sign = Ratio(constant(-1 if step["grows"] == "yes" else 1))
+    items.fact(step["repeats"], facts, step["region"], sign * (ratio * now + -after))
+    power, first, last = items.new(step["power"], ratio), items.new(step["first"], now), items.new(step["last"], now)
+    return reader.scalar(step["gap"]) + -(sign * (power * first + -last))
 
 
 def _letters(value: Ratio) -> set[str]:

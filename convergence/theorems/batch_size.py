@@ -10,6 +10,7 @@ from torch import Tensor
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, normalized, play
@@ -19,15 +20,31 @@ from toy_problems import Quadratic
 
 D, L, sigma, b, T, N, a, epsilon, eta, alpha_u, C = symbols("D L sigma b T N a epsilon eta alpha_u C", positive=True)
 b_min, T_inf, b_star, b_N = symbols(r"b_{\min} T_{\infty} b^* b_N", positive=True)
-beta, tau, nu, w, q, y, more = symbols("beta tau nu w q y more", positive=True)
+beta, tau, nu, w, q, y, more, f = symbols("beta tau nu w q y more f", positive=True)
 
-STEPS = Bound("steps at batch b", r"T(\epsilon, b)", C * D * L / (epsilon / a - sigma / sqrt(b)) ** 2, {C: Integer(2)})
+ROOT = {w: sqrt(2 * D * L), beta: sqrt(b), nu: sqrt(N)}
+SETTING = {r"the setting of the ScaLA rate, an exact follower, the best step size for $T$": None}
+USABLE = {r"$b > b_{\min}$": epsilon / a > sigma / sqrt(b)}
+STEPS = Bound(
+    "steps at batch b", r"T(\epsilon, b)", C * D * L / (epsilon / a - sigma / sqrt(b)) ** 2, {C: Integer(2)},
+    proofs=(Proved("steps", tau**2, ROOT | {f: epsilon / a - sigma / sqrt(b)}),),
+    where=USABLE | SETTING,
+)
 SAMPLES = Bound(
     "samples, whatever the batch",
     r"b \cdot \frac{2DL}{(\epsilon/a - \sigma/\sqrt b)^2}",
     C * a**4 * D * L * sigma**2 / epsilon**4,
     {C: Integer(32)},
     lower=True,
+    proofs=(
+        Proved(
+            "fewest samples",
+            q**4 / (q - 1) ** 2 * 2 * a**4 * D * L * sigma**2 / epsilon**4,
+            {q: epsilon * sqrt(b) / (a * sigma)},
+            factor=epsilon**4 / (2 * a**4 * D * L * sigma**2),
+        ),
+    ),
+    where=USABLE,
 )
 BUDGET = Bound(
     "error with N samples, whatever the batch",
@@ -35,6 +52,11 @@ BUDGET = Bound(
     C * a * sqrt(sigma) * (2 * D * L / N) ** Rational(1, 4),
     {C: Integer(2)},
     lower=True,
+    proofs=(
+        Proved(
+            "best batch for N samples", a**2 * (w * beta / nu + sigma / beta) ** 2, ROOT, power=2, factor=1 / a**2,
+        ),
+    ),
 )
 
 ROOTS = {T: tau**2, epsilon: a * (w / tau + sigma / beta)}
@@ -52,12 +74,21 @@ PROOF = (
         region={b: sigma**2 * T / (2 * D * L) + more},
         says=r"From $b^* = \sigma^2 T/(2DL)$ on the noise term is the smaller one (squares compared).",
     ),
-    Identity(
+    Argument("not yet", r"Let $T$ be so small that the law is not below $\epsilon$.", a * (w / tau + sigma / beta) - epsilon),
+    Inequality(
         "steps",
+        w**2 / f**2 - tau**2,
+        (Term(tau / (f * a) * (w / f + tau), "not yet"),),
+        region={epsilon: a * (sigma / beta + f)},
+        says=r"Where $b > b_{\min} = (a\sigma/\epsilon)^2$, $f = \epsilon/a - \sigma/\beta > 0$: such a $T$ is at most $w^2/f^2$. "
+        r"Below $b_{\min}$ no $T$ is enough.",
+    ),
+    Identity(
+        "steps, attained",
         w**2 / (epsilon / a - sigma / beta) ** 2,
         T,
         region=ROOTS,
-        says=r"The law solved for $T$, where $b > b_{\min} = (a\sigma/\epsilon)^2$. Below, no $T$ is enough.",
+        says=r"The law solved for $T$.",
     ),
     Identity(
         "straight line",
@@ -73,6 +104,13 @@ PROOF = (
         region={q: 1 + y},
         says=r"With $q = \sqrt{b/b_{\min}} > 1$ it takes $b\,T(b) = b_{\min}T_\infty\, q^4/(q-1)^2$ samples: at least 16 times "
         r"$b_{\min}T_\infty$.",
+    ),
+    Identity(
+        "samples",
+        beta**2 * w**2 / (epsilon / a - sigma / beta) ** 2,
+        q**4 / (q - 1) ** 2 * (a * sigma / epsilon) ** 2 * (w * a / epsilon) ** 2,
+        region={q: 1 + y, epsilon: a * (1 + y) * sigma / beta},
+        says=r"$q = \epsilon\beta/(a\sigma)$.",
     ),
     Identity(
         "fewest samples: attained",

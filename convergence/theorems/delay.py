@@ -8,17 +8,19 @@ from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
-from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.certificate import Identity, Inequality, Square, Sum, Term
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
-from convergence.theorem import Argument, Assumption, Theorem
+from convergence.theorem import Assumption, Theorem
 from convergence.theorems.projected_ascent import CONTRACTION
 from convergence.theorems.restart import games, inner_error, starts
 from toy_problems import Quadratic
 
 beta, omega, q, K, T, t_s, cost = symbols("beta omega q K T t_s cost", positive=True)
-Q, Y, R, e_before, e_after, E_1, E_2, late, s = symbols("Q Y R e_before e_after E_1 E_2 late s", positive=True)
+Q, Y, R, e_before, e_after, late, s = symbols("Q Y R e_before e_after late s", positive=True)
+B_1, B_2 = symbols("B_1 B_2", nonnegative=True)
 C_1, C_2 = symbols("C_1 C_2", positive=True)
 
 ERROR = Bound(
@@ -26,6 +28,8 @@ ERROR = Bound(
     r"\frac1T \sum_{t<T} \sum_i e_{t,i}",
     beta * omega * (C_1 * t_s / T + C_2 * (1 - t_s / T) * q**K),
     constants={C_1: Integer(1), C_2: Integer(1)},
+    proofs=(Proved("all rounds", (B_1 + B_2) / T, {Q: q**K, late: T - t_s}),),
+    where={r"$0 \le t_s \le T$, $y_0 = 0$, $q$ as in theorem projected-ascent": t_s <= T},
 )
 COST = t_s + (1 + K) * (T - t_s)
 
@@ -42,14 +46,20 @@ PROOF = (
         (Term(1, "coupling after"), Term(beta, "contraction"), Term(beta * Q, "ball")),
         says=r"The follower starts from $0$ and makes $K$ steps, $Q = q^K$.",
     ),
-    Argument("mean before", r"The mean over the first $t_s$ rounds, $E_1$, obeys the same bound.", beta * omega - E_1),
-    Argument("mean after", r"So does the mean over the others, $E_2$.", beta * omega * Q - E_2),
+    Sum(
+        "rounds before", "before the delay", t_s, (t_s, beta, omega), sums=((Integer(-1), e_before, B_1),), rest=beta * omega,
+        says=r"$B_1$ is the sum of errors over the first $t_s$ rounds,",
+    ),
+    Sum(
+        "rounds after", "after the delay", late, (late, beta, omega, Q), sums=((Integer(-1), e_after, B_2),),
+        rest=beta * omega * Q, says=r"$B_2$ that over the others.",
+    ),
     Inequality(
         "all rounds",
-        beta * omega * (t_s / T + (1 - t_s / T) * Q) - (t_s * E_1 + (T - t_s) * E_2) / T,
-        (Term(t_s / T, "mean before"), Term((T - t_s) / T, "mean after")),
+        beta * omega * (t_s / T + (1 - t_s / T) * Q) - (B_1 + B_2) / T,
+        (Term(1 / T, "rounds before"), Term(1 / T, "rounds after")),
         region={T: t_s + late},
-        says=r"Weighted by their shares of the $T$ rounds.",
+        says=r"Their mean over the $T$ rounds.",
     ),
     Identity(
         "bound as a function of cost",

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
-from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
+from convergence.certificate import Dot, Inequality, Norm2, Repeat, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
@@ -18,13 +19,21 @@ from toy_problems import Quadratic
 l, mu, rho, a, s = symbols("l mu rho a s", positive=True)  # noqa: E741 - the theory's letter
 r_0, K = symbols("r_0 K", positive=True)
 d, g, t = vectors("d g t")
+P_s, A_s, Z_s, P_l, A_l, Z_l = symbols("P_s A_s Z_s P_l A_l Z_l", nonnegative=True)
 p = d - rho * g - rho * t
 
 CONTRACTION = Bound(
     "contraction",
     r"\|y_K - y^*(x)\|",
     Max(abs(1 - rho * mu), abs(1 - rho * l)) ** K * r_0,
+    proofs=(
+        Proved("K short steps", Z_s, {A_s: r_0**2}, power=2),
+        Proved("K long steps", Z_l, {A_l: r_0**2}, power=2),
+    ),
+    where={r"$l \ge \mu > 0$, $\rho > 0$": l >= mu},
 )
+SHORT = {l: mu + a, rho: 2 / ((2 * mu + a) * (1 + s))}
+LONG = {l: mu + a, rho: (2 + s) / (2 * mu + a)}
 
 PROOF = (
     Argument(
@@ -42,7 +51,7 @@ PROOF = (
             Term(rho * (2 - rho * (l + mu)) / (l - mu), Norm2(g - mu * d)),
             Term(rho**2, Norm2(t)),
         ),
-        region={l: mu + a, rho: 2 / ((2 * mu + a) * (1 + s))},
+        region=SHORT,
         says=r"For $\rho \le 2/(l+\mu)$ and $l > \mu$: $\|p\| \le (1 - \rho\mu)\|d\|$.",
     ),
     Inequality(
@@ -54,10 +63,14 @@ PROOF = (
             Term(rho * (rho * (l + mu) - 2) / (l - mu), Norm2(l * d - g)),
             Term(rho**2, Norm2(t)),
         ),
-        region={l: mu + a, rho: (2 + s) / (2 * mu + a)},
+        region=LONG,
         says=r"For $\rho \ge 2/(l+\mu)$: $\|p\| \le (\rho l - 1)\|d\|$.",
     ),
-    Argument("K steps", r"Repeat. The case $l = \mu$, where $g = \mu d$, follows by continuity in $l$."),
+    Repeat("K short steps", "short steps", K, (rho, mu, l, a, s, K), {d: p}, (1 - rho * mu) ** 2, norm2(d), P_s, A_s, Z_s,
+           region=SHORT, says=r"$\|y_K - y^*\|^2 \le (1-\rho\mu)^{2K}\|y_0 - y^*\|^2$."),
+    Repeat("K long steps", "long steps", K, (rho, mu, l, a, s, K), {d: p}, (1 - rho * l) ** 2, norm2(d), P_l, A_l, Z_l,
+           region=LONG, says=r"$\|y_K - y^*\|^2 \le (\rho l - 1)^{2K}\|y_0 - y^*\|^2$."),
+    Argument("one curvature", r"The case $l = \mu$, where $g = \mu d$, follows by continuity in $l$."),
 )
 
 

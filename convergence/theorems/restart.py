@@ -9,6 +9,7 @@ from torch import Tensor
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, layer_norms, normalized, play
@@ -25,6 +26,11 @@ ERROR = Bound(
     r"e_i",
     beta_i * q**K * Min(C_1 * omega, C_2 * G_0 / mu),
     constants={C_1: Integer(1), C_2: Integer(1)},
+    proofs=(
+        Proved("by the radius", norm2(e), {Q: q ** (2 * K)}, power=2),
+        Proved("by the gradient", norm2(e), {Q: q ** (2 * K), norm2(p): G_0**2}, power=2, factor=mu**2),
+    ),
+    where={r"$\mu > 0$, $y_0 = 0$, $q$ as in theorem projected-ascent": None},
 )
 
 PROOF = (

@@ -10,19 +10,26 @@ from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
-from convergence.certificate import Dot, Identity, Inequality, Square, Term, vectors
+from convergence.certificate import Dot, Identity, Inequality, Square, Sum, Term, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, layer_norms, normalized, play
-from convergence.theorem import Argument, Assumption, Theorem
+from convergence.theorem import Assumption, Theorem
 from convergence.theorems.normalized_step import worst_noise
 from toy_problems import BallHuber, MinMaxProblem, Quadratic, Sigmoid, Wave, oscillator_start
 
 D, L, eta, alpha_l, alpha_u, sigma, b, e, T = symbols("D L eta alpha_l alpha_u sigma b e T", positive=True)
 C_1, C_2, C_3, C_4 = symbols("C_1 C_2 C_3 C_4", positive=True)
-L_i, G, s, phi, A, M, w, z, h = symbols("L_i G s phi A M w z h", positive=True)
+L_i, G, s, phi, A, w, z, h = symbols("L_i G s phi A w z h", positive=True)
+M, G_t, S_t, E_t, Lam, S, E = symbols("M G_t S_t E_t Lambda S E", nonnegative=True)
+X, Phi, Phi_next, Phi_0, Phi_T = symbols("X Phi Phi_next Phi_0 Phi_T", real=True)
 g, n = vectors("g n")
 
+SETTING = {
+    r"$0 < \alpha_l \le \alpha_u$, $\eta > 0$, $\inf\Phi > -\infty$, no constraint on $x$": alpha_l <= alpha_u,
+    "the noise is computed per sample, so that the leader's batch is independent of it (A2)": None,
+}
 MEAN = r"\frac1T\sum_{t<T}\sum_i \mathbb{E}\|\nabla_i\Phi(x_t)\|"
 ERRORS = alpha_u / alpha_l * (C_3 * sigma / sqrt(b) + C_4 * e)
 RATE = Bound(
@@ -30,12 +37,18 @@ RATE = Bound(
     MEAN,
     C_1 * D / (alpha_l * eta * T) + C_2 * eta * alpha_u**2 * L / alpha_l + ERRORS,
     {C_1: Integer(1), C_2: Rational(1, 2), C_3: Integer(1), C_4: Integer(2)},
+    proofs=(Proved("solve for the mean", M, {Lam: L, S: sigma / sqrt(b), E: e}),),
+    where=SETTING,
 )
 BEST = Bound(
     "rate at the best step size",
     MEAN,
     alpha_u / alpha_l * sqrt(2 * D * L / T) + ERRORS,
     {C_3: Integer(1), C_4: Integer(2)},
+    proofs=(
+        Proved("rate at the best step size", M, {Lam: L, S: sigma / sqrt(b), E: e, w: sqrt(D / T), z: sqrt(L / 2)}),
+    ),
+    where={r"$\eta = \sqrt{2D/(T\alpha_u^2 L)}$": None} | SETTING,
 )
 
 PROOF = (
@@ -55,18 +68,43 @@ PROOF = (
         says=r"A layer's share of the expected descent, $\eta\varphi\langle g, n\rangle - \frac{L_i}{2}\eta^2\varphi^2 A$, is "
         r"at least $\eta(\alpha_l\|g\| - \alpha_u(s + 2e)) - \frac{L_i}{2}\eta^2\alpha_u^2$.",
     ),
-    Argument(
-        "all layers, all steps",
-        r"Put $d_i = -\eta\varphi_i u_i/\|u_i\|$ into layer-wise smoothness, take the mean given $x_t$, add the layers, take "
-        r"the whole mean, and add the steps. The left side telescopes to $\Phi(x_0) - \mathbb{E}\Phi(x_T) \le D$, so that "
-        r"$D \ge T\,(\eta\alpha_l M - \eta\alpha_u(\sigma/\sqrt b + 2e) - \frac12\eta^2\alpha_u^2 L)$, $M$ the theorem's mean.",
-        D - T * (eta * alpha_l * M - eta * alpha_u * (s + 2 * e) - eta**2 * alpha_u**2 * L / 2),
+    Sum(
+        "all layers",
+        "one layer",
+        h,
+        (h, eta, alpha_l, alpha_u),
+        sums=(
+            (Integer(1), eta * phi * Dot(g, n) - L_i / 2 * eta**2 * phi**2 * A, X),
+            (-eta * alpha_l, G, G_t),
+            (eta * alpha_u, s, S_t),
+            (2 * eta * alpha_u, e, E_t),
+            (eta**2 * alpha_u**2 / 2, L_i, Lam),
+        ),
+        says=r"Over the $h$ layers: $X$ is the expected descent by A1, $G_t = \sum_i\|\nabla_i\Phi(x_t)\|$, $S_t$ and $E_t$ the "
+        r"sums of $\sigma_i/\sqrt b$ and $e_{t,i}$, $\Lambda = |L|_1$.",
+    ),
+    Inequality(
+        "one step",
+        Phi - Phi_next - eta * alpha_l * G_t + eta * alpha_u * (S_t + 2 * E_t) + eta**2 * alpha_u**2 / 2 * Lam,
+        (Term(1, "layer-wise smoothness"), Term(1, "all layers")),
+        says=r"$\Phi$ stands for its mean, and so do $G_t, S_t, E_t$ (the whole mean of a mean given $x_t$).",
+    ),
+    Sum(
+        "all steps",
+        "one step",
+        T,
+        (T, eta, alpha_l, alpha_u, Lam),
+        {Phi: Phi_next},
+        telescopes=((Integer(1), Phi, Phi_0, Phi_T),),
+        means=((-eta * alpha_l, G_t, M), (eta * alpha_u, S_t, S), (2 * eta * alpha_u, E_t, E)),
+        rest=eta**2 * alpha_u**2 / 2 * Lam,
+        says=r"Over the $T$ steps; $M$ is the theorem's mean, $S = |\sigma|_1/\sqrt b$.",
     ),
     Inequality(
         "solve for the mean",
-        D / (alpha_l * eta * T) + eta * alpha_u**2 * L / (2 * alpha_l) + alpha_u / alpha_l * (s + 2 * e) - M,
-        (Term(1 / (alpha_l * eta * T), "all layers, all steps"),),
-        says=r"With $s = \sigma/\sqrt b$: the first bound.",
+        D / (alpha_l * eta * T) + eta * alpha_u**2 * Lam / (2 * alpha_l) + alpha_u / alpha_l * (S + 2 * E) - M,
+        (Term(1 / (alpha_l * eta * T), "all steps"), Term(1 / (alpha_l * eta * T), "bounded below")),
+        says="The first bound.",
     ),
     Inequality(
         "best step size: not below",
@@ -74,6 +112,12 @@ PROOF = (
         (Term(1 / alpha_l, Square(w / h - alpha_u * h * z)),),
         region={D: w**2 * T, L: 2 * z**2, eta: h**2},
         says=r"In $D = w^2 T$, $L = 2z^2$, where $2wz = \sqrt{2DL/T}$: no $\eta$ makes the first two terms smaller.",
+    ),
+    Inequality(
+        "rate at the best step size",
+        2 * alpha_u * w * z / alpha_l + alpha_u / alpha_l * (S + 2 * E) - M,
+        (Term(1, "solve for the mean"),),
+        region={D: w**2 * T, Lam: 2 * z**2, eta: w / (alpha_u * z)},
     ),
     Identity(
         "best step size: attained",
@@ -395,7 +439,12 @@ THEOREM = Theorem(
     assumptions=(
         Assumption(
             "layer-wise smoothness",
-            r"$\Phi(x+d) \le \Phi(x) + \langle\nabla\Phi(x), d\rangle + \frac12\sum_i L_i\|d_i\|^2$ (A1).",
+            r"$\Phi(x+d) \le \Phi(x) + \langle\nabla\Phi(x), d\rangle + \frac12\sum_i L_i\|d_i\|^2$ (A1), here "
+            r"with $d_i = -\eta\varphi_i u_i/\|u_i\|$, in the mean given $x_t$.",
+            Phi - Phi_next - X,
+        ),
+        Assumption(
+            "bounded below", r"$D = \Phi(x_0) - \inf\Phi$ is finite, so $\Phi(x_0) - \Phi(x_T) \le D$.", D - (Phi_0 - Phi_T)
         ),
         Assumption(
             "key lemma",

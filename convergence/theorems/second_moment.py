@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from sympy import Rational, sqrt, symbols
+from sympy import Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
-from convergence.certificate import Dot, Identity, Inequality, Norm2, Term, norm2, vectors
+from convergence.certificate import Dot, Identity, Inequality, Norm2, Sum, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Leader, Round, follower, layer_norms, normalized, play
@@ -18,11 +19,24 @@ from toy_problems import BallHuber, Quadratic, Sigmoid
 alpha_l, alpha_u, eta, T, D, Lam, S, ebar = symbols("alpha_l alpha_u eta T D Lambda S ebar", positive=True)
 C_1, C_2, C_3, C_4, G, U, beta_2, d, n = symbols("C_1 C_2 C_3 C_4 G U beta_2 d n", positive=True)
 
+p, p_j, share, lamda, N, a, y = symbols("p p_j share lamda N a y", positive=True)
+z, x, k, e, L, phi, c, R = symbols("z x k e L phi c R", nonnegative=True)
+h = symbols("h", positive=True)
+price, errors, L_1, M, E = symbols("price errors L_1 M E", nonnegative=True)
+X, Phi, Phi_next, Phi_0, Phi_T = symbols("X Phi Phi_next Phi_0 Phi_T", real=True)
+u, v, o = vectors("u v o")
+g = u - e * o
+
 RATE = Bound(
     "rate",
     r"\frac1T\sum_{t<T}\sum_i \frac1G\sqrt{\frac{1-\beta_2}{d_i-\beta_2}}\;\mathbb{E}\|u_{t,i}\|^2",
     C_1 * D / (alpha_l * eta * T) + C_2 * eta * alpha_u**2 * Lam / alpha_l + alpha_u * (C_3 * S + C_4 * ebar) / alpha_l,
     constants={C_1: 1, C_2: Rational(1, 2), C_3: 1, C_4: 1},
+    proofs=(Proved("solved for the mean", M),),
+    where={
+        r"$0 < \alpha_l \le \alpha_u$, $\inf\Phi > -\infty$, no constraint on $x$": alpha_l <= alpha_u,
+        r"$|u_{t,i,j}| \le G$, $\beta_1 = 0$, $\epsilon = 0$, no weight decay, $0 \le \beta_2 < 1$": None,
+    },
 )
 PROGRESS = Bound(
     "progress",
@@ -30,12 +44,17 @@ PROGRESS = Bound(
     C_1 * U / (G * sqrt(1 + (d - 1) * (1 - beta_2**n) / (1 - beta_2))),
     constants={C_1: 1},
     lower=True,
+    proofs=(
+        Proved(
+            "progress",
+            (lamda * U / G) ** 2 / R,
+            {k: d - 1, N: (1 - beta_2**n) / (1 - beta_2)},
+            power=2,
+            factor=R * (1 + k * N),
+        ),
+    ),
+    where={r"$0 \le \beta_2 < 1$, every entry of the last $n$ gradients at most $G$": beta_2 < 1},
 )
-
-p, p_j, share, lamda, N, a, y = symbols("p p_j share lamda N a y", positive=True)
-z, x, k, e, L, phi, f1, f2, c, R = symbols("z x k e L phi f1 f2 c R", nonnegative=True)
-u, v, o = vectors("u v o")
-g = u - e * o
 
 PROOF = (
     Argument(
@@ -74,6 +93,13 @@ PROOF = (
         r"u,r\rangle/\|r\| \ge \|u\|^2/(G\sqrt{1+(d-1)N})$.",
     ),
     Inequality(
+        "progress",
+        (lamda * U / G) ** 2 * (1 + k * N) - (U / G) ** 2 * R,
+        (Term((U / G) ** 2, "length of r"),),
+        region={lamda: 1 + x, p: (1 + x) / (1 + y)},
+        says=r"In squares, with $\langle u,r\rangle = \lambda U/G$: $\langle u,r\rangle^2/\|r\|^2 \ge U^2/(G^2(1+(d-1)N))$.",
+    ),
+    Inequality(
         "N",
         1 / (1 - beta_2) - (1 - z) / (1 - beta_2),
         (Term(z / (1 - beta_2)),),
@@ -86,34 +112,79 @@ PROOF = (
         (d - beta_2) / (1 - beta_2),
         says=r"So $\langle u_i, r_i/\|r_i\|\rangle \ge c_i\|u_i\|^2$, $c_i = \frac1G\sqrt{(1-\beta_2)/(d_i-\beta_2)}$.",
     ),
-    Argument("progress", r"The last step, in these letters: $\langle u,v\rangle \ge c\|u\|^2$.", Dot(u, v) - c * norm2(u)),
+    Argument("progress, in a layer's letters", r"With $c = c_i$: $\langle u,v\rangle \ge c\|u\|^2$.", Dot(u, v) - c * norm2(u)),
     Inequality(
         "one layer, one step",
         eta * phi * Dot(g, v)
         - L * (eta * phi) ** 2 / 2
         - (eta * alpha_l * c * norm2(u) - eta * alpha_u * e - L * (eta * alpha_u) ** 2 / 2),
         (
-            Term(eta * phi, "progress"),
-            Term(eta * (phi - alpha_l) * c, Norm2(u)),
+            Term(eta * phi, "progress, in a layer's letters"),
+            Term(eta * c, "phi from below", Norm2(u)),
             Term(eta * phi * e / 2, Norm2(o - v)),
             Term(eta * phi * e / 2, "o at most a unit"),
             Term(eta * phi * e / 2, "v at most a unit"),
-            Term(eta * (alpha_u - phi) * e),
-            Term(L * eta**2 * (alpha_u**2 - phi**2) / 2),
+            Term(eta * e, "phi from above"),
+            Term(L * eta**2 * (alpha_u + phi) / 2, "phi from above"),
         ),
-        region={phi: alpha_l + f1, alpha_u: alpha_l + f1 + f2},
         says=r"With $g = \nabla_i\Phi = u - e\,o$, $v = r/\|r\|$: what A1 promises of a layer's step.",
     ),
+    Sum(
+        "all layers",
+        "one layer, one step",
+        h,
+        (h, eta, alpha_l, alpha_u),
+        sums=(
+            (Integer(1), eta * phi * Dot(g, v) - L * (eta * phi) ** 2 / 2, X),
+            (-eta * alpha_l, c * norm2(u), price),
+            (eta * alpha_u, e, errors),
+            (eta**2 * alpha_u**2 / 2, L, L_1),
+        ),
+        says=r"Over the $h$ layers: $X$ is the descent by A1, price is $\sum_i c_i\|u_i\|^2$, errors $\sum_i\|u_i - \nabla_i\Phi\|$.",
+    ),
+    Inequality(
+        "one step",
+        Phi - Phi_next - eta * alpha_l * price + eta * alpha_u * errors + eta**2 * alpha_u**2 / 2 * L_1,
+        (Term(1, "A1"), Term(1, "all layers")),
+    ),
+    Sum(
+        "all steps",
+        "one step",
+        T,
+        (T, eta, alpha_l, alpha_u, L_1),
+        {Phi: Phi_next},
+        telescopes=((Integer(1), Phi, Phi_0, Phi_T),),
+        means=((-eta * alpha_l, price, M), (eta * alpha_u, errors, E)),
+        rest=eta**2 * alpha_u**2 / 2 * L_1,
+        says=r"In expectation; $M$ is the theorem's mean.",
+    ),
     Argument(
-        "sum",
-        r"Sum over layers (A1) and rounds: the left-hand sides add up to at most $D$. $\mathbb{E}\|u_i - \nabla_i\Phi\| \le "
-        r"\sigma_i/\sqrt b + \mathbb{E}\,e_i$ (Jensen). Divide by $\alpha_l\eta T$. And $\mathbb{E}\|u_i\|^2 \ge "
-        r"\mathbb{E}\|\mathbb{E}[u_i \mid x_t]\|^2$.",
+        "noise and bias",
+        r"$\mathbb{E}\|u_i - \nabla_i\Phi\| \le \sigma_i/\sqrt b + \mathbb{E}\,e_i$ (A2, Jensen), summed over layers, in the mean over "
+        r"rounds; and $L_1 = |L|_1 = \Lambda$.",
+        S + ebar - E,
+    ),
+    Inequality(
+        "solved for the mean",
+        D / (alpha_l * eta * T) + eta * alpha_u**2 * Lam / (2 * alpha_l) + alpha_u / alpha_l * (S + ebar) - M,
+        (
+            Term(1 / (alpha_l * eta * T), "all steps"),
+            Term(1 / (alpha_l * eta * T), "bounded below"),
+            Term(alpha_u / alpha_l, "noise and bias"),
+            Term(eta * alpha_u**2 / (2 * alpha_l), "sum of smoothness"),
+        ),
+        says=r"And $\mathbb{E}\|u_i\|^2 \ge \mathbb{E}\|\mathbb{E}[u_i \mid x_t]\|^2$.",
     ),
 )
 
 ASSUMPTIONS = (
-    Assumption("A1", r"$\Phi(x+d) \le \Phi(x) + \langle\nabla\Phi(x),d\rangle + \frac12\sum_i L_i\|d_i\|^2$."),
+    Assumption("A1", r"$\Phi(x+d) \le \Phi(x) + \langle\nabla\Phi(x),d\rangle + \frac12\sum_i L_i\|d_i\|^2$.", Phi - Phi_next - X),
+    Assumption(
+        "bounded below", r"$D = \Phi(x_0) - \inf\Phi$ is finite, so $\Phi(x_0) - \Phi(x_T) \le D$.", D - (Phi_0 - Phi_T)
+    ),
+    Assumption("sum of smoothness", r"$\Lambda = \sum_i L_i$.", Lam - L_1),
+    Assumption("phi from below", r"$\phi \ge \alpha_l$.", phi - alpha_l),
+    Assumption("phi from above", r"$\phi \le \alpha_u$.", alpha_u - phi),
     Assumption(
         "A2",
         r"$\|\mathbb{E}[u_i \mid x_t] - \nabla_i\Phi\| \le e_{t,i}$ (the follower's error), $\mathbb{E}\|u_i - "

@@ -9,6 +9,7 @@ from torch import Tensor
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Square, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, layer_norms, normalized, play
@@ -30,6 +31,18 @@ SMOOTHNESS = Bound(
     r"2\,(\Phi(x+d) - \Phi(x) - \langle\nabla\Phi(x), d\rangle)",
     Lambda + C * b * w / mu,
     {C: Rational(1)},
+    proofs=(
+        Proved(
+            "the step",
+            2 * (F_next - F - slope),
+            factor=Rational(1, 2),
+            stands={
+                Lambda: sum(L_i * t_i**2 for L_i, t_i in zip(L, t, strict=True)),
+                b: sum(beta),
+                w: sum(b_i * t_i**2 for b_i, t_i in zip(beta, t, strict=True)),
+            },
+        ),
+    ),
 )
 
 total = sum(beta)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Leader, follower, normalized, play
@@ -23,10 +24,19 @@ eps, omega, l, eta, p, q = symbols("varepsilon omega l eta p q", positive=True) 
 k = symbols("k", nonnegative=True)
 u_0, x_1, x_2, sigma, s, e, d, y_2, X_1, X_2 = symbols("u_0 x_1 x_2 sigma s e d y_2 X_1 X_2", real=True)
 
+SETTING = {r"$0 < \varepsilon < 1$, an exact follower, equal steps of both layers": None}
 ENVELOPE = Bound(
-    "envelope gradient", r"\min_t \|\nabla\Phi_{1/2l}(x_t)\|", sqrt(2) * Min(eps * omega, l * Abs(u_0)), lower=True
-)
-SUM = Bound("sum", r"\min_t |x_{t,1} + x_{t,2}|", Abs(u_0), lower=True)
+    "envelope gradient", r"\min_t \|\nabla\Phi_{1/2l}(x_t)\|", sqrt(2) * Min(eps * omega, l * Abs(u_0)), lower=True,
+    proofs=(
+        Proved("gradient from below", (e + d) ** 2 + (e - d) ** 2, {e: eps * omega}, power=2),
+        Proved("gradient from below", (e + d) ** 2 + (e - d) ** 2, {e: l * u_0}, power=2),
+    ),
+    where=SETTING,
+)  # fmt: skip
+SUM = Bound(
+    "sum", r"\min_t |x_{t,1} + x_{t,2}|", Abs(u_0), lower=True, proofs=(Proved("invariance", X_1 + X_2, {x_1: u_0 - x_2}),),
+    where=SETTING,
+)  # fmt: skip
 
 PROOF = (
     Argument(

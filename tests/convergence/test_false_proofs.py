@@ -12,6 +12,7 @@ from convergence.certificate import (
     Inequality,
     Norm2,
     Rejected,
+    Repeat,
     Square,
     Sum,
     Term,
@@ -104,6 +105,21 @@ SUMS = [
     false("a region that moves", "p is not constant|p stands in the region",
           SHADOW, Sum("s", "shadow", T, (T, a, x), means=((sympy.Integer(1), x - a, mean),), region={x: a + p})),
 ]  # fmt: skip
+power = sympy.Symbol("power", nonnegative=True)
+
+
+def repeat(ratio, now, **other):
+    return Repeat("s", "fact", T, (T, a, b), {x: y}, ratio, now, **{"power": power, "first": first, "last": last} | other)
+
+
+REPEATS = [
+    false("a ratio that may be negative", "is not evidently non-negative", repeat(1 - a, x), fact=(1 - a) * x - y),
+    false("a ratio that moves", "is not constant: it holds size", repeat(size + a, x), fact=(size + a) * x - y),
+    false("another ratio", "the parts", repeat(a, x), fact=b * x - y),
+    false("what it is at the next step", "the parts", repeat(a, x), fact=a * x - x),
+    false("a power under an old name", "is not a new letter", repeat(a, x, power=a), fact=a * x - y),
+    false("a first that is said to be a size", "size is declared not negative", repeat(a, x, first=size), fact=a * x - y),
+]  # fmt: skip
 NAMES = [
     false("an argument that overrides an assumption", "two facts of this name", Argument("fact", "", -x),
           Inequality("s", MINUS_ONE, (Term(1, "fact"),)), fact=x),
@@ -115,7 +131,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("steps", "assumptions", "match"), [*POLES, *REGIONS, *SUMS, *NAMES])
+@pytest.mark.parametrize(("steps", "assumptions", "match"), [*POLES, *REGIONS, *SUMS, *REPEATS, *NAMES])
 def test_a_false_proof_is_refused_by_both(steps, assumptions, match):
     with pytest.raises(Rejected, match=match):
         with_sympy(steps, assumptions)
@@ -190,3 +206,13 @@ def test_a_sum_over_rounds_telescopes():
         with_sympy((step, total, wrong), assumptions)
     with pytest.raises(verifier.Rejected):
         alone((step, total, wrong), assumptions)
+
+
+def test_a_contraction_repeats():
+    d, z = vectors("d z")
+    step = Inequality("step", a**2 * norm2(d) - norm2(z), (Term(1, "contracts"),), {a: 1 / (1 + b)})
+    R, R_K = sympy.symbols("R R_K", nonnegative=True)
+    total = Repeat("steps", "step", T, (T, a, b), {d: z}, a**2, norm2(d), power, R, R_K, {a: 1 / (1 + b)})
+    with_sympy((step, total), {"contracts": step.gap})
+    assert alone((step, total), {"contracts": step.gap}) == 2
+    assert total.gap == power * R - R_K

@@ -1,0 +1,130 @@
+"""What is displayed is what was proved: a bound is the last certificate's inequality, in the bound's letters, solved for what is
+measured.
+
+A certificate ends with ``gap >= 0``. A bound says ``measured <= expression``. The step between the two is exact:
+``gap = factor * (expression ** power - left)``, with `left` the measured quantity to that power in the certificate's letters.
+Where an expression holds a minimum, every one of its arguments needs a proof; where it holds a maximum, the cases that the
+arguments stand for do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import sympy
+from sympy import Expr, Symbol
+
+from convergence.certificate import Identity, Inequality, Rejected, Repeat, Step, Sum, expand_dots
+from convergence.evidence import above_zero, not_negative, short
+
+
+@dataclass(frozen=True)
+class Proved:
+    """How a bound follows from a certificate.
+
+    Attributes:
+        by: the certificate's name.
+        left: what is measured, to the power, in the certificate's letters; of an identity, its other side.
+        letters: letters of the certificate (or inner products) in letters of the bound; shown beside it.
+        stands: letters of the bound that stand for expressions in the certificate's letters; shown beside it too.
+        power: of both sides, as certificates often are about squares.
+        factor: what the certificate has beyond, not negative.
+    """
+
+    by: str
+    left: Expr
+    letters: Mapping[Expr, Expr] = field(default_factory=dict)
+    stands: Mapping[Symbol, Expr] = field(default_factory=dict)
+    power: int = 1
+    factor: Expr = field(default_factory=lambda: sympy.Integer(1))
+
+
+def check(claim: Expr, lower: bool, proofs: Sequence[Proved], steps: Sequence[Step]) -> None:
+    """Whether certificates give ``measured <= claim`` (lower: ``>=``).
+
+    Args:
+        claim: the right-hand side, numbers put in for its constants.
+        lower: the direction.
+        proofs: how it follows.
+        steps: the theorem's proof.
+
+    Raises:
+        Rejected: it is not what they give, with what they do give.
+    """
+    if not proofs:
+        raise Rejected("no certificate is named that gives it")
+    by_name = {step.name: step for step in steps}
+    powers = {step.power: step.ratio**step.count for step in steps if isinstance(step, Repeat)}
+    seen: set[Expr] = set()
+    for proof in proofs:
+        step = by_name.get(proof.by)
+        if not isinstance(step, Inequality | Identity | Sum | Repeat):
+            raise Rejected(f"it is said to be given by {proof.by!r}, which is no certificate")
+        if not _may_be_divided_by(proof.factor.subs(step.region, simultaneous=True)):
+            raise Rejected(f"the factor {short(proof.factor)} is not evidently positive")
+        _check_region(step.region, proof, claim)
+        letters = {expand_dots(k): v for k, v in (powers | dict(proof.letters)).items()}
+        given = expand_dots(step.right - step.left if isinstance(step, Identity) else step.gap).subs(letters, simultaneous=True)
+        left = expand_dots(proof.left).subs(letters, simultaneous=True)
+        factor = expand_dots(proof.factor).subs(letters, simultaneous=True)
+        signs = (1, -1) if isinstance(step, Identity) else (-1,) if lower else (1,)
+        for variant, arguments in _variants(claim.subs(proof.stands, simultaneous=True)):
+            if any(_vanishes(given - factor * sign * (variant**proof.power - left)) for sign in signs):
+                seen |= arguments
+                break
+        else:
+            raise Rejected(f"{proof.by!r} gives another: {short(given)} >= 0, and {short(claim)} was to be shown")
+    if missing := _arguments(claim) - seen:
+        raise Rejected(f"no certificate is named for {short(min(missing, key=str))} in {short(claim)}")
+
+
+def _check_region(region: Mapping[Symbol, Expr], proof: Proved, claim: Expr) -> None:
+    """Letters of the region that the bound has too, or that are said to be something in it, must agree with the region."""
+    known = claim.free_symbols.union(*(value.free_symbols for value in proof.letters.values()))
+    for letter, value in region.items():
+        if letter in known | proof.letters.keys() and value.free_symbols <= known | proof.letters.keys():
+            here = value.subs(proof.letters, simultaneous=True) - proof.letters.get(letter, letter)
+            if not _vanishes(here):
+                raise Rejected(f"{letter} is {short(value)} in the region of {proof.by!r}, and not so in the bound's letters")
+
+
+def _may_be_divided_by(factor: Expr) -> bool:
+    top, bottom = sympy.fraction(sympy.together(expand_dots(factor)))
+    return top != 0 and not_negative(top) and above_zero(bottom)
+
+
+def _extremes(claim: Expr) -> list[Expr]:
+    return sorted(claim.atoms(sympy.Max, sympy.Min), key=str)
+
+
+def _arguments(claim: Expr) -> set[Expr]:
+    return {argument for extreme in _extremes(claim) for argument in extreme.args}
+
+
+def _variants(claim: Expr) -> list[tuple[Expr, set[Expr]]]:
+    """The claim with one argument in place of each minimum and maximum, and a sign in place of each absolute value."""
+    extremes, found = _extremes(claim), []
+    for chosen in product(*(extreme.args for extreme in extremes)):
+        one = claim.subs(dict(zip(extremes, chosen, strict=True)), simultaneous=True)
+        sizes = sorted(one.atoms(sympy.Abs), key=str)
+        for values in product(*((size, size.args[0], -size.args[0]) for size in sizes)):
+            plain = dict(zip(sizes, values, strict=True))
+            found.append((one.subs(plain, simultaneous=True), set(chosen)))
+    return found
+
+
+def _vanishes(difference: Expr) -> bool:
+    """Whether an expression with roots and symbolic powers is 0: refuted by numbers, or proved by algebra."""
+    symbols = sorted(difference.free_symbols, key=str)
+    at = {s: sympy.Rational(3 + 2 * i, 2 + i) + sympy.Rational(1, 7 + i) for i, s in enumerate(symbols)}
+    dots = {dot: sympy.Rational(5, 3) for dot in difference.atoms(sympy.Function) if dot.func.__name__ == "Dot"}
+    value = difference.subs(dots).subs(at).evalf(40)
+    if value.is_number and abs(value) > sympy.Float("1e-25"):
+        return False
+    for way in (sympy.expand, lambda e: sympy.expand(sympy.numer(sympy.together(sympy.powsimp(sympy.expand(e))))),
+                sympy.simplify):  # fmt: skip
+        if way(difference) == 0:
+            return True
+    return bool(sympy.simplify(sympy.powdenest(sympy.expand(difference), force=True)) == 0)
