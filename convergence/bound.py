@@ -33,7 +33,7 @@ def _fold(pick: Any, values: tuple[Any, ...]) -> Tensor:
 
 @dataclass(frozen=True)
 class Bound:
-    """``measured <= expression`` (or >=): the sentence that is rendered, and the number that attacks and measurements use.
+    """``measured <= expression`` (or >=): the number that attacks and measurements use; `Theorem.statement` renders it.
 
     Attributes:
         name: unique in its theorem.
@@ -69,7 +69,9 @@ class Bound:
         found = []
         for relation in self.relations:
             # In floating point the edge of a range is inside.
-            slack = sympy.lambdify(names := sorted(relation.free_symbols, key=str), relation.gts - relation.lts, [_TORCH, "math"])
+            slack = sympy.lambdify(
+                names := sorted(relation.free_symbols, key=str), relation.gts - relation.lts, [_TORCH, "math"]
+            )
             found.append(([str(s) for s in names], slack))
         return found
 
@@ -110,9 +112,3 @@ class Bound:
         for name, scale in (factor or {}).items():
             given[name] = given[name] * scale
         return torch.as_tensor(function(*(given[name] for name in names)), dtype=torch.float64)
-
-    @property
-    def latex(self) -> str:
-        """The sentence."""
-        sign = r"\ge" if self.lower else r"\le"
-        return rf"{self.measured} \;{sign}\; {sympy.latex(self.value)}"

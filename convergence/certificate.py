@@ -32,8 +32,8 @@ from convergence.evidence import (
 )  # fmt: skip
 
 __all__ = [
-    "Argument", "Citation", "Dot", "Fact", "Identity", "Inequality", "Known", "Norm2", "Rejected", "Repeat", "Square", "Step", "Sum", "Term", "VectorSymbol",
-    "expand_dots", "norm2", "reversed_name", "vectors", "verify",
+    "Argument", "Citation", "Dot", "Fact", "Identity", "Inequality", "Known", "Norm2", "Rejected", "Repeat",
+    "Square", "Step", "Sum", "Term", "VectorSymbol", "expand_dots", "norm2", "reversed_name", "vectors", "verify",
 ]  # fmt: skip
 
 
@@ -256,7 +256,14 @@ class Sum:
             *(c * (now - now.subs(self.next, simultaneous=True)) for c, now, _, _ in self.telescopes),
             *(c * each for c, each, _ in (*self.sums, *self.means)),
         )
-        _check_items(self, self.of, [*coefficients, self.rest], [now for now, _ in moments], [*moments, *named], one, known)
+        _check_items(
+            self,
+            fixed=[*coefficients, self.rest],
+            moments=[now for now, _ in moments],
+            named=[*moments, *named],
+            one=one,
+            known=known,
+        )
 
 
 @dataclass(frozen=True)
@@ -305,24 +312,29 @@ class Repeat:
         check_multiplier(self.name, self.ratio.subs(self.region, simultaneous=True))
         named = [(self.ratio, self.power), (self.now, self.first), (self.now, self.last)]
         one = (-1 if self.grows else 1) * (self.ratio * self.now - self.now.subs(self.next, simultaneous=True))
-        _check_items(self, self.of, [self.ratio], [self.now], named, one, known)
+        _check_items(self, fixed=[self.ratio], moments=[self.now], named=named, one=one, known=known)
 
 
 def _check_items(
-    step: Sum | Repeat, of: str, fixed: list[Expr], moments: list[Expr], named: list[tuple[Expr, Symbol]], one: Expr, known: Known
+    step: Sum | Repeat,
+    *,
+    fixed: list[Expr],
+    moments: list[Expr],
+    named: list[tuple[Expr, Symbol]],
+    one: Expr,
+    known: Known,
 ) -> None:
     """What sums and repetitions have in common.
 
     Args:
         step: it.
-        of: the fact's name.
         fixed: what must be the same for every item.
         moments: what is taken at an item and at the next.
         named: what new letters stand for.
         one: what the fact must be.
         known: what the step may use.
     """
-    fact, constant = known.fact(step.name, of, step.region), set(step.constant)
+    fact, constant = known.fact(step.name, step.of, step.region), set(step.constant)
     for expression in (*fixed, step.count, *step.region, *step.region.values()):
         if moving := sorted(map(str, sympy.sympify(expression).free_symbols - constant)):
             raise Rejected(f"{step.name}: {short(expression)} is not constant: it holds {moving[0]}")
@@ -341,7 +353,7 @@ def _check_items(
     known.check(step.name, [fact, one, step.gap, *fixed, *(each for each, _ in named)], step.region)
     difference = numerator(fact - one, step.region)
     if difference != 0:
-        raise Rejected(f"{step.name}: {of!r} - (the parts added up) = {short(difference)}, not 0")
+        raise Rejected(f"{step.name}: {step.of!r} - (the parts added up) = {short(difference)}, not 0")
 
 
 @dataclass(frozen=True)

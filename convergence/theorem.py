@@ -13,9 +13,9 @@ from typing import Any
 import sympy
 from sympy import Expr
 
+from convergence import claim
 from convergence.attack import Attack
 from convergence.bound import Bound
-from convergence import claim
 from convergence.certificate import (
     Argument,
     Certificate,
@@ -126,12 +126,14 @@ class Theorem:
         verify(self.assumed, self.nonzero, self._steps, self.name)
         return len(self.certificates)
 
-    def check_statement(self, bound: Bound) -> None:
-        """Whether the proof gives a bound; raises `Rejected` with what it gives instead."""
+    def statement(self, bound: Bound) -> str:
+        """A bound as LaTeX, if the proof gives it; raises `Rejected` with what it gives instead."""
         try:
             claim.check(bound.value, bound.lower, bound.proofs, self.proof)
         except Rejected as error:
             raise Rejected(f"{self.name}, the statement {bound.name!r}: {error}") from error
+        sign = r"\ge" if bound.lower else r"\le"
+        return rf"{bound.measured} \;{sign}\; {sympy.latex(bound.value)}"
 
     @property
     def assumed(self) -> dict[str, Expr]:

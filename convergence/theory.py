@@ -20,9 +20,10 @@ from typing import Any
 import scala
 import toy_problems
 from convergence import page, verifier
+from convergence.certificate import Rejected
 from convergence.check import check
 from convergence.effort import FAST, FULL, Effort
-from convergence.faults import FAULTS, plant, tampered
+from convergence.faults import FAULTS, misstated, plant, tampered
 from convergence.record import provenance, write_whole
 from convergence.theorem import Theorem
 from convergence.theorems import all_theorems
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports = [done[theorem.name] for theorem in theorems]
     faults = [report for name, report in done.items() if name.startswith("fault: ")]
     planted, missed = _tamper(theorems)
+    statements, misled = _misstate(theorems, letters=not options.fast)
     kinds = [step["kind"] for report in reports if report["verified"] for step in report["proof"]]
     theory = {
         "effort": effort.name,
@@ -80,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "certificates": kinds.count("certified") + kinds.count("sympy only"),
         "stand_alone": kinds.count("certified"),
         "tampered": {"planted": planted, "rejected": planted - len(missed), "missed": missed},
+        "misstated": {"planted": statements, "rejected": statements - len(misled), "missed": misled},
         "faults": faults,
         "pep": done.get("pep"),
         "failures": [
@@ -90,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not fault["caught"]
             ),
             *(f"a tampered certificate was accepted: {what}" for what in missed),
+            *(f"a changed statement was accepted: {what}" for what in misled),
             *(
                 f"{row['statement']} at {row['parameters']}: PEPit says {row['pepit']}, the theorem {row['ours']}"
                 for row in (done.get("pep") or {"rows": ()})["rows"]
@@ -114,6 +118,20 @@ def _tamper(theorems: Sequence[Theorem]) -> tuple[int, list[str]]:
             try:
                 verifier.verify(document)
             except verifier.Rejected:
+                continue
+            missed.append(f"{theorem.name}, {what}")
+    return planted, missed
+
+
+def _misstate(theorems: Sequence[Theorem], letters: bool) -> tuple[int, list[str]]:
+    """How many changed statements were held against their proofs, and which were accepted."""
+    planted, missed = 0, []
+    for theorem in theorems:
+        for what, bound in misstated(theorem, letters):
+            planted += 1
+            try:
+                theorem.statement(bound)
+            except Rejected:
                 continue
             missed.append(f"{theorem.name}, {what}")
     return planted, missed
@@ -187,7 +205,7 @@ def _print(theory: dict[str, Any], index: Path) -> None:
     for report in theory["theorems"]:
         violations = sum(curve["violations"] for m in report["measurements"] for curve in m["curves"])
         closest = max((a["worst"]["ratio"] or 0.0 for a in report["attacks"] if "worst" in a), default=float("nan"))
-        tightness = "  ".join(f"{value:.3g}" for value in report["tightness"] or ()) or "-"
+        tightness = "  ".join(f"{value:.3g}" for value in report["tightness"] or ()) or "-"  # of the first bound
         print(
             f"{report['name']:{width}}  {len(report['proof']):5}  {len(report['attacks']):7}  {closest:7.4f}  "
             f"{violations:10}  {tightness:>27}  {report['instances']:>9,}"
@@ -196,6 +214,7 @@ def _print(theory: dict[str, Any], index: Path) -> None:
     print(
         f"{theory['certificates']} certificates ({theory['stand_alone']} verified twice), {theory['instances']:,} instances, "
         f"{theory['tampered']['rejected']} of {theory['tampered']['planted']} tampered certificates rejected, "
+        f"{theory['misstated']['rejected']} of {theory['misstated']['planted']} changed statements refused, "
         f"{caught} of {len(theory['faults'])} planted faults caught"
     )
     for failure in theory["failures"]:

@@ -365,11 +365,24 @@ _STEPS = {
     "left": {"name", "region", "left", "right"},
     "terms": {"name", "region", "gap", "terms"},
     "given": {"name", "given"},
-    "repeats": {"name", "region", "gap", "repeats", "count", "constant", "next", "ratio", "now", "power", "first", "last",
-                "grows"},
+    "repeats": {
+        "name",
+        "region",
+        "gap",
+        "repeats",
+        "count",
+        "constant",
+        "next",
+        "ratio",
+        "now",
+        "power",
+        "first",
+        "last",
+        "grows",
+    },
     "of": {"name", "region", "gap", "of", "count", "constant", "next", "telescopes", "sums", "means", "rest"},
 }
-_TEXTS = "left right gap given of repeats count rest ratio now power first last grows".split()
+_TEXTS = ["left", "right", "gap", "given", "of", "repeats", "count", "rest", "ratio", "now", "power", "first", "last", "grows"]
 _PARTS = {
     "terms": ("multiplier", "facts"),
     "telescopes": ("coefficient", "now", "first", "last"),

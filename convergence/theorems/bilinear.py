@@ -23,16 +23,26 @@ A, Z = (symbols(f"{letter}_1:4", real=True) for letter in "AZ")
 
 SETTING = {r"no constraint on $x$ and $y$, no noise": None}
 GROWTH = Bound(
-    "simultaneous", r"\|z_T\|", (1 + h**2) ** (T / 2) * r_0, lower=True, where=SETTING,
+    "simultaneous",
+    r"\|z_T\|",
+    (1 + h**2) ** (T / 2) * r_0,
+    lower=True,
+    where=SETTING,
     proofs=(Proved("T simultaneous steps", Z[0], {A[0]: r_0**2}, power=2),),
 )
 BOUNDED = Bound(
-    "alternating", r"\max_{t \le T} \|z_t\|", sqrt(C * (2 + h) / (2 - h)) * r_0, {C: Rational(1)},
+    "alternating",
+    r"\max_{t \le T} \|z_t\|",
+    sqrt(C * (2 + h) / (2 - h)) * r_0,
+    {C: Rational(1)},
     where={r"$0 < h < 2$": h < 2} | SETTING,
     proofs=(Proved("ellipse", x_T**2 + y_T**2, {x_0: sqrt(r_0**2 - y_0**2)}, power=2, factor=1 - h / 2),),
 )
 EXTRAGRADIENT = Bound(
-    "extragradient", r"\|z_T\|", (1 - h**2 + h**4) ** (T / 2) * r_0, where=SETTING,
+    "extragradient",
+    r"\|z_T\|",
+    (1 - h**2 + h**4) ** (T / 2) * r_0,
+    where=SETTING,
     proofs=(
         Proved("T extragradient steps, h < 1", Z[1], {A[1]: r_0**2}, power=2),
         Proved("T extragradient steps, h > 1", Z[2], {A[2]: r_0**2}, power=2),
@@ -67,8 +77,19 @@ PROOF = (
         (1 + h**2) * (x**2 + y**2),
         says=r"Both answer to the other's old move: $\|z\|$ grows by exactly $\sqrt{1 + h^2}$.",
     ),
-    Repeat("T simultaneous steps", "simultaneous step", T, (T, h), {x: x - h * y, y: y + h * x}, 1 + h**2, x**2 + y**2,
-           P[0], A[0], Z[0], grows=True),
+    Repeat(
+        "T simultaneous steps",
+        "simultaneous step",
+        T,
+        (T, h),
+        {x: x - h * y, y: y + h * x},
+        1 + h**2,
+        x**2 + y**2,
+        P[0],
+        A[0],
+        Z[0],
+        grows=True,
+    ),
     Identity(
         "alternating step",
         _invariant(x_next, y_next),
@@ -76,8 +97,13 @@ PROOF = (
         says=r"The follower first, warm, then the leader against its new answer: $Q = x^2 + y^2 + hxy$ is invariant.",
     ),
     Sum(
-        "T alternating steps", "alternating step, reversed", T, (T, h), {x: x_next, y: y_next},
-        telescopes=((Integer(1), _invariant(x, y), Q_0, Q_T),), says=r"$Q_0 \ge Q_T$ (indeed they are equal).",
+        "T alternating steps",
+        "alternating step, reversed",
+        T,
+        (T, h),
+        {x: x_next, y: y_next},
+        telescopes=((Integer(1), _invariant(x, y), Q_0, Q_T),),
+        says=r"$Q_0 \ge Q_T$ (indeed they are equal).",
     ),
     Inequality(
         "ellipse from inside",
@@ -94,8 +120,13 @@ PROOF = (
     Inequality(
         "ellipse",
         (1 + h / 2) * (x_0**2 + y_0**2) - (1 - h / 2) * (x_T**2 + y_T**2),
-        (Term(1, "ellipse from outside"), Term(1, "Q at the start"), Term(1, "T alternating steps"),
-         Term(1, "Q in the end"), Term(1, "ellipse from inside")),
+        (
+            Term(1, "ellipse from outside"),
+            Term(1, "Q at the start"),
+            Term(1, "T alternating steps"),
+            Term(1, "Q in the end"),
+            Term(1, "ellipse from inside"),
+        ),
         region={h: 2 / (1 + p)},
         says=r"So $\|z_T\|^2 \le \frac{2+h}{2-h}\|z_0\|^2$ for every $T$ where $h < 2$.",
     ),
@@ -120,10 +151,32 @@ PROOF = (
         (1 - h**2 + h**4) * (x**2 + y**2),
         says=r"Gradients at a half step: $\|z\|$ shrinks by exactly $\sqrt{1 - h^2 + h^4}$.",
     ),
-    Repeat("T extragradient steps, h < 1", "extragradient step, reversed", T, (T, h, p), EXTRA, 1 - h**2 + h**4, x**2 + y**2,
-           P[1], A[1], Z[1], region={h: 1 / (1 + p)}),
-    Repeat("T extragradient steps, h > 1", "extragradient step, reversed", T, (T, h, p), EXTRA, 1 - h**2 + h**4, x**2 + y**2,
-           P[2], A[2], Z[2], region={h: 1 + p}),
+    Repeat(
+        "T extragradient steps, h < 1",
+        "extragradient step, reversed",
+        T,
+        (T, h, p),
+        EXTRA,
+        1 - h**2 + h**4,
+        x**2 + y**2,
+        P[1],
+        A[1],
+        Z[1],
+        region={h: 1 / (1 + p)},
+    ),
+    Repeat(
+        "T extragradient steps, h > 1",
+        "extragradient step, reversed",
+        T,
+        (T, h, p),
+        EXTRA,
+        1 - h**2 + h**4,
+        x**2 + y**2,
+        P[2],
+        A[2],
+        Z[2],
+        region={h: 1 + p},
+    ),
     Inequality(
         "extragradient shrinks",
         1 - (1 - h**2 + h**4),
@@ -203,10 +256,21 @@ def _core_beside_others(effort: Effort) -> Sequence[Curve]:
     values: dict[str, Tensor | float] = {"h": eta, "r_0": torch.ones(n, dtype=torch.float64)}
     later = t[:, None].double()
     return [
-        Curve("simultaneous", t, _simultaneous(game, x, y, eta, rounds)[t] / start, GROWTH(T=later, **values), lower=True),
+        Curve(
+            "simultaneous",
+            t,
+            _simultaneous(game, x, y, eta, rounds)[t] / start,
+            GROWTH(T=later, **values),
+            lower=True,
+            of="simultaneous",
+        ),
         Curve("alternating: the core, warm follower", t, core, BOUNDED(**values)[None].expand_as(core)),
         Curve(
-            "extragradient", t, _simultaneous(game, x, y, eta, rounds, extra=True)[t] / start, EXTRAGRADIENT(T=later, **values)
+            "extragradient",
+            t,
+            _simultaneous(game, x, y, eta, rounds, extra=True)[t] / start,
+            EXTRAGRADIENT(T=later, **values),
+            of="extragradient",
         ),
     ]
 

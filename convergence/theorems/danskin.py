@@ -273,6 +273,7 @@ THEOREM = Theorem(
             partial(_over_conditioning, ANSWER),
             alt="Lipschitz constant of the best answer against the condition number: the extremal game lies on the dashed "
             "bound, random games below it.",
+            of="answer",
         ),
     ),
     remarks=(

@@ -1,6 +1,7 @@
 """A delayed start saves ascent steps and pays with the follower's absence: the exact exchange rate."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from sympy import Eq, Integer, Rational, symbols
@@ -47,12 +48,22 @@ PROOF = (
         says=r"The follower starts from $0$ and makes $K$ steps, $Q = q^K$.",
     ),
     Sum(
-        "rounds before", "before the delay", t_s, (t_s, beta, omega), sums=((Integer(-1), e_before, B_1),), rest=beta * omega,
+        "rounds before",
+        "before the delay",
+        t_s,
+        (t_s, beta, omega),
+        sums=((Integer(-1), e_before, B_1),),
+        rest=beta * omega,
         says=r"$B_1$ is the sum of errors over the first $t_s$ rounds,",
     ),
     Sum(
-        "rounds after", "after the delay", late, (late, beta, omega, Q), sums=((Integer(-1), e_after, B_2),),
-        rest=beta * omega * Q, says=r"$B_2$ that over the others.",
+        "rounds after",
+        "after the delay",
+        late,
+        (late, beta, omega, Q),
+        sums=((Integer(-1), e_after, B_2),),
+        rest=beta * omega * Q,
+        says=r"$B_2$ that over the others.",
     ),
     Inequality(
         "all rounds",
@@ -76,11 +87,9 @@ PROOF = (
     ),
 )
 
-ROUNDS, DELAY, STEPS = 3, 1, 2
 
-
-def _three_rounds(mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, Values]:
-    """The core, t_s = 1 of T = 3, K = 2, rho = 1: two scalar layers that both couple to one noise.
+def _rounds(T: int, t_s: int, K: int, *, mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, Values]:
+    """The core, rho = 1: two scalar layers that both couple to one noise.
 
     The radius is `reach` times the size of the first answer without a ball.
     """
@@ -91,13 +100,13 @@ def _three_rounds(mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tens
         problem,
         torch.stack([x, x], -1),
         normalized(2.0**-10),
-        follower(1.0, STEPS),
-        rounds=ROUNDS,
-        delay=DELAY,
+        follower(1.0, K),
+        rounds=T,
+        delay=t_s,
         observe=lambda r: {"e": inner_error(problem, r.x, r.u)},
     )
     rate = CONTRACTION(l=mu, mu=mu, rho=1.0, K=1.0, r_0=1.0)
-    fixed = {"K": STEPS, "T": ROUNDS, "t_s": DELAY}
+    fixed = {"K": K, "T": T, "t_s": t_s}
     return seen["e"].mean(0), {"beta": 2.5 * b, "omega": omega, "q": rate} | {
         k: torch.tensor(float(v)) for k, v in fixed.items()
     }
@@ -187,13 +196,18 @@ THEOREM = Theorem(
     proof=PROOF,
     attacks=tuple(
         Attack(
-            name,
+            f"{name}, {t_s} of {T}, K = {K}",
             ERROR,
-            _three_rounds,
-            {"mu": Range(0.125, 0.5), "b": Range(0.5, 2), "reach": Range(0.9, 1.2), "x": Range(0.25, 1)},
+            partial(_rounds, T, t_s, K),
+            {"mu": Range(0.0625, 0.5), "b": Range(0.5, 2), "reach": Range(0.9, 1.2), "x": Range(0.25, 1)},
             constant=constant,
         )
-        for name, constant in (("rounds without", "C_1"), ("rounds with", "C_2"))
+        for name, constant, (T, t_s, K) in (
+            ("rounds without", "C_1", (3, 1, 2)),
+            ("rounds with", "C_2", (3, 1, 2)),
+            ("rounds without", "C_1", (5, 3, 1)),
+            ("rounds with", "C_2", (5, 1, 3)),
+        )
     ),
     measurements=(
         Measurement(

@@ -214,7 +214,7 @@ def descent(
     gain = gap(problem, x) - gap(problem, seen["final"][:, 0])
     error = (seen["y"][0] - problem.y_star(start)).norm(dim=-1)
     measured = eta / 2 * G**2 + eta / 2 * (1 - kappa * l * eta) * g**2 - gain
-    return measured, {"eta": eta, "l": l, "e_0": error}
+    return measured, {"eta": eta, "l": l, "kappa": kappa, "e_0": error}
 
 
 def _drift(*, kappa: Tensor, a: Tensor, share: Tensor, x: Tensor, r: Tensor) -> tuple[Tensor, Values]:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from sympy import Integer, Rational, atan, diff, log, pi, sqrt, symbols
@@ -75,7 +76,10 @@ DRIFT = Bound(
     proofs=(Proved("drift", z_w - x_w, {tau: eta * alpha_u}),),
 )  # fmt: skip
 LAG = Bound(
-    "lag", r"\sum_s w_{t,s}(t-s)", C_1 * (1 - q) / (2 * q), constants={C_1: 1},
+    "lag",
+    r"\sum_s w_{t,s}(t-s)",
+    C_1 * (1 - q) / (2 * q),
+    constants={C_1: 1},
     proofs=(Proved("mean lag", (1 - beta) / (1 - z) * LAGS, {beta: (1 - q) / (1 + q)}),),
     where={r"$0 < q \le 1$": q <= 1},
 )
@@ -230,7 +234,7 @@ PROOF = (
     ),
     Argument(
         "mean over rounds",
-        r"With $q = r^2$: $W$, the mean of $(\sum_s w_{t,s}^2)^{1/2}$, is at most $r\,(1 + C_6/(hT))$; here $h$ is called span.",
+        r"With $q = r^2$: $W$, the mean of $(\sum_s w_{t,s}^2)^{1/2}$, is at most $r\,(1 + C_6/(hT))$; $h$ is called span.",
         r * (1 + C_6 / (span * T)) - W,
     ),
     Argument("span", r"$h \ge q$, by 'h is at least q'.", span - r**2),
@@ -241,8 +245,8 @@ PROOF = (
     ),
     Argument(
         "parts of the error",
-        r"$\hat m_t - g_t = \sum_s w_{t,s}(\text{noise}_s + \text{bias}_s + g_s - g_t)$: noise, bias, and drift times lag. Lag is "
-        r"the greatest mean lag.",
+        r"$\hat m_t - g_t = \sum_s w_{t,s}(\text{noise}_s + \text{bias}_s + g_s - g_t)$: noise, bias, and drift times lag, the "
+        r"greatest mean lag.",
         S * W + ebar + Lam * eta * alpha_u * lag - E,
     ),
     Argument("lag", r"By 'mean lag', with $q = r^2$.", (1 - r**2) / (2 * r**2) - lag),
@@ -438,6 +442,37 @@ def _every_toss(momentum: float, T: int) -> Callable[..., tuple[Tensor, dict[str
     return attack
 
 
+def _tuned(momentum: float, T: int, *, L: Tensor, start: Tensor, share: Tensor, p: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The core at the corollary's step and momentum, on sum_i L_i x_i^2/2, every outcome of T coins played.
+
+    The noise is what makes this momentum the corollary's, and the unit of length what makes eta = 1 its step.
+    """
+    q, n = (1 - momentum) / (1 + momentum), len(L)
+    tosses = torch.tensor(list(itertools.product((True, False), repeat=T)))
+    P, Lam = len(tosses), L.sum(-1)
+    x = start * (T * Lam / q / (L * start**2 / 2).sum(-1)).sqrt()[:, None]  # D = T Lam / q
+    D = (L * x**2 / 2).sum(-1)
+    S = (D * Lam / T).sqrt() / q
+    sigma = S[:, None] * torch.stack([share, 1 - share], -1)
+    chance = torch.where(tosses, p[:, None, None], 1 - p[:, None, None]).prod(-1)
+    odds = ((1 - p) / p).sqrt().repeat_interleave(P)
+    coin = torch.where(tosses.repeat(n, 1), odds[:, None], -1 / odds[:, None])[..., None]
+    coin = coin * sigma.repeat_interleave(P, 0)[:, None, :]
+    rows = L.repeat_interleave(P, 0)
+    seen = play(
+        Quadratic.oscillator(rows, torch.ones(len(rows))),
+        x.repeat_interleave(P, 0),
+        normalized(1.0, momentum=momentum),
+        None,
+        rounds=T,
+        observe=lambda now: {"g": (rows * now.x).abs().sum(-1)},
+        noise=lambda t, _: coin[:, t],
+    )
+    one = torch.ones(n, dtype=torch.float64)
+    mean = (seen["g"].unflatten(1, (n, P)) * chance).sum(-1).mean(0)
+    return mean, {"alpha_u": one, "alpha_l": one, "D": D, "Lambda": Lam, "S": S, "T": T * one, "ebar": 0 * one}
+
+
 GAMES = {
     "b": Range(0.5, 2),
     "mu": Range(0.5, 1),
@@ -510,8 +545,8 @@ def _over_rounds(effort: Effort) -> Sequence[Curve]:
             RATE({"C_4": 0.5, "C_6": 0.0}, ebar=errors.mean().expand_as(gradient), eta=eta, q=1.0, **values)
         )
     return [
-        Curve(f"{name} momentum", rounds, torch.stack(measured[name]), torch.stack(bounds[name]))
-        for name in ("without", "with")
+        Curve(f"{name} momentum", rounds, torch.stack(measured[name]), torch.stack(bounds[name]), of=of)
+        for name, of in (("without", "the rate of ScaLA"), ("with", TUNED.name))
     ]
 
 
@@ -564,6 +599,14 @@ THEOREM = Theorem(
             at_once=2_500,
         ),
         Attack("core, momentum", RATE, _every_toss(0.5, 3), GAMES, falls_at=0.3, sharp=SHARP, at_once=2_500),
+        Attack(
+            "core, tuned",
+            TUNED,
+            partial(_tuned, 0.05, 4),
+            {"L": Range(0.25, 4, size=2), "start": Range(0.0625, 2, size=2), "share": Range(0, 1), "p": Range(0.25, 0.75)},
+            falls_at=0.6,
+            at_once=1_250,
+        ),
         Attack(
             "two vectors",
             LOSS,

@@ -34,8 +34,8 @@ RATE = Bound(
     {C_1: Rational(2), C_2: Rational(2), C_3: Rational(4)},
     proofs=(Proved("solved for the mean", M, {gap: Delta}),),
     where={
-        r"$f(\cdot, y)$ is $l$-weakly convex, gradients are unbiased and bounded by $G$, $\inf\Phi > -\infty$, no constraint on "
-        r"$x$": None
+        r"$f(\cdot, y)$ is $l$-weakly convex, gradients are unbiased and bounded by $G$, $\inf\Phi > -\infty$, no "
+        r"constraint on $x$": None
     },
 )
 

@@ -25,7 +25,11 @@ d, g, t, y_K, y_star, e = vectors("d g t y_K y_star e")
 p = d - rho * g - rho * t
 
 CONCAVE = Bound(
-    "concave", r"e_i", C_1 * beta_i * omega, constants={C_1: Integer(1)}, proofs=(Proved("from zero", norm2(e), power=2),),
+    "concave",
+    r"e_i",
+    C_1 * beta_i * omega,
+    constants={C_1: Integer(1)},
+    proofs=(Proved("from zero", norm2(e), power=2),),
     where={r"$f(x,\cdot)$ is concave, $y_0 = 0$, $\rho \le 2/l_{yy}$": None},
 )
 ANY = Bound(
@@ -52,8 +56,14 @@ PROOF = (
         says=r"$f$ concave and $l$-smooth in $y$, $\rho \le 2/l$: a step never leads away from $y^*$.",
     ),
     Sum(
-        "not further", "not expansive", K, (K, rho, l, s), {d: p}, telescopes=((Integer(1), norm2(d), A, Z),),
-        region={rho: 2 / (l * (1 + s))}, says=r"$A = \|y_0 - y^*\|^2$ is not below $Z = \|y_K - y^*\|^2$.",
+        "not further",
+        "not expansive",
+        K,
+        (K, rho, l, s),
+        {d: p},
+        telescopes=((Integer(1), norm2(d), A, Z),),
+        region={rho: 2 / (l * (1 + s))},
+        says=r"$A = \|y_0 - y^*\|^2$ is not below $Z = \|y_K - y^*\|^2$.",
     ),
     Inequality(
         "concave",
@@ -151,12 +161,14 @@ def _over_steps(effort: Effort) -> Sequence[Curve]:
     steps, curves = [1, 2, 4, 8, 16, 32], []
     for label, (problem, x, bound) in _toys(effort.seeds).items():
         measured = torch.stack([_relative_error(problem, x, k) for k in steps])
-        curves.append(Curve(label, steps, measured, bound(beta_i=1.0, omega=1.0).expand_as(measured)))
+        curves.append(Curve(label, steps, measured, bound(beta_i=1.0, omega=1.0).expand_as(measured), of=bound.name))
     # The sharp one: slopes that lead away from the maximum.
     one = torch.ones(effort.seeds, dtype=torch.float64)
     slope = torch.linspace(-0.3, -0.06, effort.seeds, dtype=torch.float64)
     measured = torch.stack([(ascend(slope, 4 * one, 0.1 * one, one, k) - one).abs() for k in steps])
-    curves.append(Curve("misleading slope, not concave", steps, measured, ANY(beta_i=1.0, omega=1.0).expand_as(measured)))
+    curves.append(
+        Curve("misleading slope, not concave", steps, measured, ANY(beta_i=1.0, omega=1.0).expand_as(measured), of=ANY.name)
+    )
     return curves
 
 

@@ -24,11 +24,19 @@ LOST = r"\|g\| - \mathbb{E}\left\langle g, \tfrac{u}{\|u\|}\right\rangle"
 UNITS: dict[Expr, Expr] = {s: s / G}  # certificates measure the noise in units of the gradient
 SAMPLES = {r"$\mathbb{E}\|u - \mathbb{E}u\|^2 \le s^2$, and the step does not look at the noise in advance": None}
 NOISE = Bound(
-    "noise", LOST, C * G * s**2 / (G**2 + s**2), {C: Integer(2)}, where=SAMPLES | {r"$\mathbb{E}u = g$": None},
+    "noise",
+    LOST,
+    C * G * s**2 / (G**2 + s**2),
+    {C: Integer(2)},
+    where=SAMPLES | {r"$\mathbb{E}u = g$": None},
     proofs=(Proved("lemma", G * (1 - cos), UNITS, factor=1 / G),),
 )
 SIMPLE = Bound(
-    "noise, simple form", LOST, C * s, {C: Integer(1)}, where=SAMPLES | {r"$\mathbb{E}u = g$": None},
+    "noise, simple form",
+    LOST,
+    C * s,
+    {C: Integer(1)},
+    where=SAMPLES | {r"$\mathbb{E}u = g$": None},
     proofs=(Proved("simple form", G * (1 - cos), UNITS, factor=1 / G),),
 )
 BIASED = Bound(
@@ -69,9 +77,7 @@ PROOF = (
         region=CHOICE,
         says=r"$m = 1 + s^2$ turns this into $1 - \mathbb{E} c \le 2s^2/(1+s^2)$: the first bound, in units of $\|g\|$.",
     ),
-    Inequality(
-        "lemma", 2 * s**2 / (1 + s**2) - (1 - cos), (Term(1, "choice of m"), Term(1, "mean")), region=CHOICE
-    ),
+    Inequality("lemma", 2 * s**2 / (1 + s**2) - (1 - cos), (Term(1, "choice of m"), Term(1, "mean")), region=CHOICE),
     Inequality(
         "simple form",
         s - (1 - cos),
@@ -194,7 +200,7 @@ def _core_over_noise(effort: Effort) -> Sequence[Curve]:
     s_over_g = torch.tensor(ratios, dtype=torch.float64)[:, None]
     return [
         Curve("worst noise", ratios, torch.stack(worst), NOISE(G=1.0, s=s_over_g)),
-        Curve("Gaussian noise", ratios, torch.stack(gaussian), SIMPLE(s=s_over_g)),
+        Curve("Gaussian noise", ratios, torch.stack(gaussian), SIMPLE(s=s_over_g), of=SIMPLE.name),
     ]
 
 

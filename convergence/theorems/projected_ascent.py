@@ -1,6 +1,7 @@
 """Projected ascent contracts: the follower's K steps bring it q^K closer to its best answer."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from sympy import Max, symbols
@@ -66,10 +67,34 @@ PROOF = (
         region=LONG,
         says=r"For $\rho \ge 2/(l+\mu)$: $\|p\| \le (\rho l - 1)\|d\|$.",
     ),
-    Repeat("K short steps", "short steps", K, (rho, mu, l, a, s, K), {d: p}, (1 - rho * mu) ** 2, norm2(d), P_s, A_s, Z_s,
-           region=SHORT, says=r"$\|y_K - y^*\|^2 \le (1-\rho\mu)^{2K}\|y_0 - y^*\|^2$."),
-    Repeat("K long steps", "long steps", K, (rho, mu, l, a, s, K), {d: p}, (1 - rho * l) ** 2, norm2(d), P_l, A_l, Z_l,
-           region=LONG, says=r"$\|y_K - y^*\|^2 \le (\rho l - 1)^{2K}\|y_0 - y^*\|^2$."),
+    Repeat(
+        "K short steps",
+        "short steps",
+        K,
+        (rho, mu, l, a, s, K),
+        {d: p},
+        (1 - rho * mu) ** 2,
+        norm2(d),
+        P_s,
+        A_s,
+        Z_s,
+        region=SHORT,
+        says=r"$\|y_K - y^*\|^2 \le (1-\rho\mu)^{2K}\|y_0 - y^*\|^2$.",
+    ),
+    Repeat(
+        "K long steps",
+        "long steps",
+        K,
+        (rho, mu, l, a, s, K),
+        {d: p},
+        (1 - rho * l) ** 2,
+        norm2(d),
+        P_l,
+        A_l,
+        Z_l,
+        region=LONG,
+        says=r"$\|y_K - y^*\|^2 \le (\rho l - 1)^{2K}\|y_0 - y^*\|^2$.",
+    ),
     Argument("one curvature", r"The case $l = \mu$, where $g = \mu d$, follows by continuity in $l$."),
 )
 
@@ -87,6 +112,26 @@ def _one_dimension(l: Tensor, mu: Tensor, omega: Tensor, x: Tensor, rho: Tensor)
     after = problem.project_y(start + rho[:, None] * problem.grad_y(x, start))
     r = (start - best).norm(dim=-1)
     return (after - best).norm(dim=-1), {"l": l, "mu": mu, "rho": rho, "K": torch.ones_like(l), "r_0": r}
+
+
+def _core(K: int, curvature: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """K steps of scala.Adversary, rho = 1 being the unit, on a separable quadratic in a ball `reach` times its best answer."""
+    problem = Quadratic(torch.zeros(len(x), 2, 2), torch.diag_embed(torch.ones(len(x), 2)), torch.diag_embed(curvature))
+    r = problem.y_star(x).norm(dim=-1)
+    omega = (reach * r).clamp_min(2.0**-10)
+    problem = Quadratic(problem.A, problem.B, problem.C, omega=omega)
+    at = torch.zeros_like(x)
+    at[:, 0] = omega
+    adversary = follower(1.0, K)
+
+    def objective(noise: Tensor | None) -> Tensor:
+        assert noise is not None
+        return problem.f(x, noise).sum()
+
+    best, found = problem.y_star(x), adversary.respond(objective, at).noise
+    one = torch.ones_like(r)
+    values = {"l": curvature.amax(-1), "mu": curvature.amin(-1), "rho": one, "K": K * one, "r_0": best.norm(dim=-1)}
+    return (found - best).norm(dim=-1), values
 
 
 def _core_over_steps(effort: Effort) -> Sequence[Curve]:
@@ -155,6 +200,15 @@ THEOREM = Theorem(
                 "x": Range(-1, 1, size=2),
                 "rho": Range(0.25, 1.75),
             },
+        ),
+        *(
+            Attack(
+                f"{K} steps of the core",
+                CONTRACTION,
+                partial(_core, K),
+                {"curvature": Range(0.0625, 1.9375, size=2), "reach": Range(0.75, 4), "x": Range(-1, 1, size=2)},
+            )
+            for K in (2, 5)
         ),
     ),
     measurements=(

@@ -34,11 +34,17 @@ RATE = Bound(
     where={r"$\lambda > l_0$": lamda > l_0},
 )
 GAP = Bound(
-    "gap", r"\Phi(x) - \Phi_\lambda(x)", C_1 * lamda * omega**2, constants={C_1: Rational(1, 2)},
+    "gap",
+    r"\Phi(x) - \Phi_\lambda(x)",
+    C_1 * lamda * omega**2,
+    constants={C_1: Rational(1, 2)},
     proofs=(Proved("gap from above", F - F_lamda),),
 )
 BELOW = Bound(
-    "never above", r"\Phi_\lambda(x)", C_0 * Phi, constants={C_0: Integer(1)},
+    "never above",
+    r"\Phi_\lambda(x)",
+    C_0 * Phi,
+    constants={C_0: Integer(1)},
     proofs=(Proved("gap from below", f_z - lamda / 2 * norm2(z), {F: Phi}),),
 )
 
@@ -68,12 +74,30 @@ PROOF = (
         says=r"$l_{yy} = \lambda + l_0$.",
     ),
     Repeat(
-        "K short steps", "short steps contract", K, (K, rho, lamda, l_0, a, s), {d: p}, (1 - rho * (lamda - l_0)) ** 2, norm2(d),
-        P[0], A[0], Z[0], region={lamda: l_0 + a, rho: 1 / ((l_0 + a) * (1 + s))},
+        "K short steps",
+        "short steps contract",
+        K,
+        (K, rho, lamda, l_0, a, s),
+        {d: p},
+        (1 - rho * (lamda - l_0)) ** 2,
+        norm2(d),
+        P[0],
+        A[0],
+        Z[0],
+        region={lamda: l_0 + a, rho: 1 / ((l_0 + a) * (1 + s))},
     ),
     Repeat(
-        "K long steps", "long steps contract", K, (K, rho, lamda, l_0, a, s), {d: p_l}, (1 - rho * (lamda + l_0)) ** 2, norm2(d),
-        P[1], A[1], Z[1], region={lamda: l_0 + a, rho: (1 + s) / (l_0 + a)},
+        "K long steps",
+        "long steps contract",
+        K,
+        (K, rho, lamda, l_0, a, s),
+        {d: p_l},
+        (1 - rho * (lamda + l_0)) ** 2,
+        norm2(d),
+        P[1],
+        A[1],
+        Z[1],
+        region={lamda: l_0 + a, rho: (1 + s) / (l_0 + a)},
     ),
     Argument(
         "best step",
@@ -279,6 +303,7 @@ THEOREM = Theorem(
             _over_steps,
             log="y",
             alt="Distance to the penalised best answer falls geometrically on three non-concave games, below (2/3)^K.",
+            of="contraction",
         ),
         Measurement(
             "penalty",

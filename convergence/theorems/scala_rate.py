@@ -45,9 +45,7 @@ BEST = Bound(
     MEAN,
     alpha_u / alpha_l * sqrt(2 * D * L / T) + ERRORS,
     {C_3: Integer(1), C_4: Integer(2)},
-    proofs=(
-        Proved("rate at the best step size", M, {Lam: L, S: sigma / sqrt(b), E: e, w: sqrt(D / T), z: sqrt(L / 2)}),
-    ),
+    proofs=(Proved("rate at the best step size", M, {Lam: L, S: sigma / sqrt(b), E: e, w: sqrt(D / T), z: sqrt(L / 2)}),),
     where={r"$\eta = \sqrt{2D/(T\alpha_u^2 L)}$": None} | SETTING,
 )
 
@@ -80,8 +78,8 @@ PROOF = (
             (2 * eta * alpha_u, e, E_t),
             (eta**2 * alpha_u**2 / 2, L_i, Lam),
         ),
-        says=r"Over the $h$ layers: $X$ is the expected descent by A1, $G_t = \sum_i\|\nabla_i\Phi(x_t)\|$, $S_t$ and $E_t$ the "
-        r"sums of $\sigma_i/\sqrt b$ and $e_{t,i}$, $\Lambda = |L|_1$.",
+        says=r"Over the $h$ layers: $X$ is the expected descent by A1, $G_t = \sum_i\|\nabla_i\Phi(x_t)\|$, $S_t$ and $E_t$ "
+        r"the sums of $\sigma_i/\sqrt b$ and $e_{t,i}$, $\Lambda = |L|_1$.",
     ),
     Inequality(
         "one step",
@@ -133,7 +131,7 @@ BATCH = 4.0
 """b of the attacks: only sigma/sqrt(b) matters."""
 
 
-def _walk(moves: str, lr: float, **at: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _walk(moves: str, lr: float, phi: tuple[float, float] = PHI, **at: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The core on Phi = sum_i L_i x_i^2/2, where every step from one multiple of the step's length to another is sharp.
 
     Every instance is played once for either outcome of a coin, so that means are exact. What the leader is given in each
@@ -144,7 +142,7 @@ def _walk(moves: str, lr: float, **at: Tensor) -> tuple[Tensor, dict[str, Tensor
     L = at["L"].repeat(2, 1)
     problem = Quadratic.oscillator(L, torch.ones(2 * n))
     # Far from 0 phi = alpha_u, near it alpha_l: lr decides where the multiples of the step's length lie.
-    x = (lr * PHI[lr > 1] * at["start"]).repeat(2)[:, None].expand(-1, L.shape[1])
+    x = (lr * phi[lr > 1] * at["start"]).repeat(2)[:, None].expand(-1, L.shape[1])
     p, tilt = torch.cat([at["p"], 1 - at["p"]])[:, None], at["tilt"].repeat(2)[:, None]
     first = (torch.arange(2 * n) < n)[:, None]
     factor = {
@@ -165,15 +163,15 @@ def _walk(moves: str, lr: float, **at: Tensor) -> tuple[Tensor, dict[str, Tensor
     def noise(t: int, x: Tensor) -> Tensor:
         return factor[moves[t]] * L * x
 
-    seen = play(problem, x, normalized(lr, phi=PHI), follower(1.0), rounds=rounds, observe=see, noise=noise)
+    seen = play(problem, x, normalized(lr, phi=phi), follower(1.0), rounds=rounds, observe=see, noise=noise)
     G, e, s = (seen[name].sum((0, 2)).unflatten(0, (2, n)).sum(0) / rounds for name in ("G", "e", "s"))
     one = torch.ones_like(G)
     return G, {
         "D": (L * x**2 / 2).sum(-1)[:n],
         "L": at["L"].sum(-1),
         "eta": lr * one,
-        "alpha_l": PHI[0] * one,
-        "alpha_u": PHI[1] * one,
+        "alpha_l": phi[0] * one,
+        "alpha_u": phi[1] * one,
         "sigma": s * BATCH**0.5,
         "b": BATCH * one,
         "e": e,
@@ -194,6 +192,22 @@ def _attack(name: str, constant: str, moves: str, lr: float, start: float) -> At
         },
         constant=constant,
         sharp={"L": [1.0, 1.0], "start": start, "p": 0.5, "tilt": 1 / 64},
+    )
+
+
+def _far(name: str, moves: str, falls_at: float) -> Attack:
+    """alpha_u = 4 alpha_l, three layers, the whole right-hand side: the proof loses here, so it falls further down."""
+    return Attack(
+        name,
+        RATE,
+        partial(_walk, moves, 0.5, (1.0, 4.0)),
+        {
+            "L": Range(0.25, 4, size=3),
+            "start": Range(1 / 64, 8),
+            "p": Range(0.25, 0.75),
+            "tilt": Range(0.015625, 0.25),
+        },
+        falls_at=falls_at,
     )
 
 
@@ -465,6 +479,8 @@ THEOREM = Theorem(
         _attack("constant of the curvature", "C_2", "dd", 2.0, 0.125),
         _attack("constant of the noise", "C_3", "crdd", 2.0, 2),
         _attack("constant of the bias", "C_4", "bdd", 2.0, 1),
+        _far("four times as far, without noise", "dd", 0.25),
+        _far("four times as far, noise and bias", "crdbd", 0.2),
     ),
     measurements=(
         Measurement(
@@ -484,6 +500,7 @@ THEOREM = Theorem(
             _core_over_rounds,
             alt="Mean gradient over steps. With an exact follower, without noise or with batches as large as T, it falls with "
             "slope about -1/2; with one ascent step it levels off. All stay below their dashed bounds.",
+            of="rate at the best step size",
         ),
         Measurement(
             "batch",
@@ -493,6 +510,7 @@ THEOREM = Theorem(
             _core_over_batch,
             alt="Mean gradient over batch size at fixed steps. Under the worst noise it follows the bound closely and falls "
             "with slope -1/2; under Gaussian noise of the same variance it lies well below.",
+            of="rate at the best step size",
         ),
         Measurement(
             "conditioning",
@@ -501,6 +519,7 @@ THEOREM = Theorem(
             GRADIENT + r" / $\sqrt{2DL}$",
             _core_over_conditioning,
             alt="Mean gradient over the condition number of the inner problem for 1, 3 and 12 layers, with bounds above.",
+            of="rate at the best step size",
         ),
         Measurement(
             "radius",
@@ -509,6 +528,7 @@ THEOREM = Theorem(
             GRADIENT + r" / $\sqrt{2DL}$",
             _core_over_radius,
             alt="Mean gradient over the radius, with the bound above it.",
+            of="rate at the best step size",
         ),
     ),
     remarks=(

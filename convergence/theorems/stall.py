@@ -242,6 +242,7 @@ THEOREM = Theorem(
             alt="Under three step schedules layer-wise normalised steps stay exactly at 1 for 10,000 rounds; with "
             "both weights in one layer, or "
             "with a regularised follower, the same game falls by orders of magnitude.",
+            of="sum",
         ),
         Measurement(
             "stationarity",

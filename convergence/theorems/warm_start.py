@@ -1,6 +1,7 @@
 """A follower that keeps its noise between visits errs by O(eta): less than one that restarts, if visits are not too rare."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from sympy import Eq, Integer, Max, Symbol, sqrt, symbols
@@ -22,14 +23,17 @@ from toy_problems import Quadratic
 q, K, r_0, V, n, L_y, alpha_u, h, eta, omega = symbols("q K r_0 V n L_y alpha_u h eta omega", positive=True)
 Q, s, root, step, phi, later = symbols("Q s root step phi later", positive=True)
 r, r_next, dist, drift = symbols("r r_next dist drift", nonnegative=True)
-square, way, r_first, r_last, drifts, later_drifts, R = symbols("square way r_first r_last drifts later_drifts R", nonnegative=True)
+square, way, r_first, r_last, drifts, later_drifts, R = symbols(
+    "square way r_first r_last drifts later_drifts R", nonnegative=True
+)
 C_0, C_1 = symbols("C_0 C_1", positive=True)
 
 DRIFT = n * L_y * alpha_u * sqrt(h) * eta
 """How far y* of a sample moves at most between two of its visits."""
 
 SETTING = {
-    r"$q < 1$, as in theorem projected-ascent; a sample is visited every $n$ rounds, the first time before anything moved": q < 1
+    r"$q < 1$, as in theorem projected-ascent; a sample is visited every $n$ rounds, the first time before anything moved": q
+    < 1
 }
 MEAN = Bound(
     "mean distance",
@@ -129,7 +133,11 @@ PROOF = (
         region={h: root**2},
         says=r"Over all visits but the first.",
     ),
-    Argument("before the first", r"$x$ has not moved before the first visit, so the drifts are the later ones.", later_drifts - drifts),
+    Argument(
+        "before the first",
+        r"$x$ has not moved before the first visit, so the drifts are the later ones.",
+        later_drifts - drifts,
+    ),
     Inequality(
         "mean",
         Q / (1 - Q) * (r_first / V + (1 - 1 / V) * APART) - R / V,
@@ -206,6 +214,33 @@ def _chase(mu: Tensor, b: Tensor, x: Tensor, measure: str) -> tuple[Tensor, Valu
         "h": 2 * one,
         "eta": ETA * one,
     }
+    return (found.mean(0), values | {"V": ROUNDS * one}) if measure == "mean" else (found.amax(0), values)
+
+
+def _visited(measure: str, n: int, K: int, *, mu: Tensor, b: Tensor, x: Tensor) -> tuple[Tensor, Values]:
+    """The core's follower with K steps a visit, every n rounds, while as many layers as x has entries run at full speed."""
+    problem = Quadratic(torch.zeros(len(x), 1, 1), b[:, None, None], mu[:, None, None])
+    adversary = follower(1.0, K, start="warm")
+    at = torch.zeros(1, x.numel(), dtype=torch.float64)
+    at[0, 0] = UNBOUNDED
+    distances, h = [], x.shape[1]
+    for v in range(ROUNDS):
+        here = x + v * n * ETA * PHI[1] * x.sign()
+        best = b[:, None] / mu[:, None] * here
+
+        def objective(noise: Tensor | None, here: Tensor = here) -> Tensor:
+            assert noise is not None
+            y = noise.reshape(here.shape)
+            return (b[:, None] * here * y - mu[:, None] * y**2 / 2).sum()
+
+        answer = adversary.respond(objective, at, keys=[0]).noise.reshape(x.shape)
+        distances.append((answer - best).norm(dim=-1))
+    found, one = torch.stack(distances), torch.ones_like(mu)
+    rate, lip = lipschitz(problem)
+    values = {
+        "q": rate, "K": K * one, "r_0": lip * x.norm(dim=-1), "n": n * one, "L_y": lip, "alpha_u": PHI[1] * one, "h": h * one,
+        "eta": ETA * one,
+    }  # fmt: skip
     return (found.mean(0), values | {"V": ROUNDS * one}) if measure == "mean" else (found.amax(0), values)
 
 
@@ -373,6 +408,20 @@ THEOREM = Theorem(
         Attack("the first distance", MEAN, _mean, NEAR_SHARP, constant="C_0", sharp=FAR),
         Attack("the drift", MEAN, _mean, NEAR_SHARP, constant="C_1", sharp=FAR),
         Attack("every visit", EVERY, _every, RANGES, constant="C_1"),
+        Attack(
+            "rare visits, two steps each, three layers",
+            MEAN,
+            partial(_visited, "mean", 4, 2),
+            {"mu": Range(0.25, 0.75), "b": Range(0.25, 2), "x": Range(1, 4, size=3)},
+            constant="C_1",
+        ),
+        Attack(
+            "every rare visit, three layers",
+            EVERY,
+            partial(_visited, "every", 3, 1),
+            {"mu": Range(0.25, 0.75), "b": Range(0.25, 2), "x": Range(0.25, 4, size=3)},
+            constant="C_1",
+        ),
     ),
     measurements=(
         Measurement(
