@@ -91,6 +91,8 @@ def _proof(theorem: Theorem, failures: list[str]) -> list[Report]:
         verifier.verify(verifier.loads(json.dumps(theorem.document())))
         for bound in theorem.bounds:
             theorem.statement(bound)
+        for fact in theorem.facts:
+            theorem.equation(fact)
     except (Rejected, verifier.Rejected) as error:
         failures.append(f"{theorem.name}: proof rejected: {error}")
     return [{"step": step.name, "kind": step_kind(step)} for step in theorem.proof]

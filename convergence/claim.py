@@ -1,4 +1,4 @@
-"""What is displayed is what was proved: a bound is the last certificate's inequality in its letters, solved for what is measured.
+"""What is displayed is what was proved: a bound is the last certificate's inequality, solved for what is measured.
 
 A certificate ends with ``gap >= 0``. A bound says ``measured <= expression``. The step between the two is exact:
 ``gap = factor * (expression ** power - left)``, with `left` the measured quantity to that power in the certificate's letters.
@@ -39,6 +39,64 @@ class Proved:
     stands: Mapping[Symbol, Expr] = field(default_factory=dict)
     power: int = 1
     factor: Expr = field(default_factory=lambda: sympy.Integer(1))
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``left = right``: an invariance, a threshold, a rule; or the definition of a letter that other equations hold.
+
+    Attributes:
+        left: one side.
+        right: the other.
+        by: the certificate that gives it, up to a factor: an identity, or an inequality that turns into an equation at a
+            threshold; empty: it defines the letter `left`.
+        letters: as for `Proved`.
+        stands: as for `Proved`; what other equations define is put in by itself.
+        power: of both sides.
+        factor: what the certificate has beyond, positive.
+    """
+
+    left: Expr
+    right: Expr
+    by: str = ""
+    letters: Mapping[Expr, Expr] = field(default_factory=dict)
+    stands: Mapping[Symbol, Expr] = field(default_factory=dict)
+    power: int = 1
+    factor: Expr = field(default_factory=lambda: sympy.Integer(1))
+
+
+def check_equation(equation: Equation, every: Sequence[Equation], steps: Sequence[Step]) -> None:
+    """Whether a certificate gives an equation.
+
+    Args:
+        equation: it.
+        every: all of the theorem's; those that define letters say what these are in the others.
+        steps: the theorem's proof.
+
+    Raises:
+        Rejected: it does not, or a letter is defined that no proved equation holds.
+    """
+    shown = f"{short(equation.left)} = {short(equation.right)}"
+    if not equation.by:
+        others = [one for one in every if one.by and equation.left in (one.left - one.right).free_symbols]
+        if not isinstance(equation.left, Symbol) or equation.left in equation.right.free_symbols or not others:
+            raise Rejected(f"{shown} has no proof, and defines no letter of an equation that has one")
+        return
+    step = next((step for step in steps if step.name == equation.by), None)
+    if not isinstance(step, Inequality | Identity):
+        raise Rejected(f"{shown} is said to be given by {equation.by!r}, which is no certificate")
+    if not _may_be_divided_by(equation.factor.subs(step.region, simultaneous=True)):
+        raise Rejected(f"{shown}: the factor {short(equation.factor)} is not evidently positive")
+    defined = {one.left: one.right for one in every if not one.by}
+    left, right = (
+        side.subs(equation.stands, simultaneous=True).subs(defined, simultaneous=True) ** equation.power
+        for side in (equation.left, equation.right)
+    )
+    gap = step.left - step.right if isinstance(step, Identity) else step.gap
+    given = expand_dots(gap).subs(dict(equation.letters), simultaneous=True)
+    factor = equation.factor.subs(dict(equation.letters), simultaneous=True)
+    if not any(_vanishes(given - sign * factor * (left - right)) for sign in (1, -1)):
+        raise Rejected(f"{shown} is not what {equation.by!r} gives")
 
 
 def check(claim: Expr, lower: bool, proofs: Sequence[Proved], steps: Sequence[Step]) -> None:

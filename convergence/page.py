@@ -54,6 +54,7 @@ def renderer(figure: Callable[[str], str], theorems_page: str = "index.html") ->
         "proof": _proof,
         "statements": _statements,
         "statement_of": _statement_of,
+        "equations": _equations,
         "figure": figure,
         "theorems_page": theorems_page,
     }
@@ -93,6 +94,17 @@ def _statement_of(theorem: Theorem, bound: Bound) -> Markup:
         return formula(theorem.statement(bound), block=True)
     except Rejected as error:
         return Markup('<p class="bad">not shown: {}</p>').format(str(error))
+
+
+def _equations(theorem: Theorem) -> list[Markup]:
+    """Every fact as a formula, or why it is not shown."""
+    rows = []
+    for fact in theorem.facts:
+        try:
+            rows.append(formula(theorem.equation(fact), block=True))
+        except Rejected as error:
+            rows.append(Markup('<p class="bad">not shown: {}</p>').format(str(error)))
+    return rows
 
 
 def _statements(theorem: Theorem) -> list[dict[str, Any]]:

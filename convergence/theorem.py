@@ -71,7 +71,7 @@ class Theorem:
         symbols: the meaning of each letter, LaTeX to words.
         assumptions: what is assumed.
         bounds: what is claimed as an inequality; the first is the main one.
-        facts: what is claimed otherwise (an invariance, a threshold), as LaTeX equations from sympy.
+        facts: what is claimed otherwise: an invariance, a threshold.
         proof: steps in order.
         attacks: attempts to break each constant.
         measurements: the real core on toy problems against the bound.
@@ -87,7 +87,7 @@ class Theorem:
     assumptions: tuple[Assumption, ...]
     proof: tuple[Step, ...]
     bounds: tuple[Bound, ...] = ()
-    facts: tuple[sympy.Basic, ...] = ()
+    facts: tuple[claim.Equation, ...] = ()
     attacks: tuple[Attack, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -134,6 +134,14 @@ class Theorem:
             raise Rejected(f"{self.name}, the statement {bound.name!r}: {error}") from error
         sign = r"\ge" if bound.lower else r"\le"
         return rf"{bound.measured} \;{sign}\; {sympy.latex(bound.value)}"
+
+    def equation(self, fact: claim.Equation) -> str:
+        """A fact as LaTeX, if the proof gives it; raises `Rejected` if it does not."""
+        try:
+            claim.check_equation(fact, self.facts, self.proof)
+        except Rejected as error:
+            raise Rejected(f"{self.name}, the statement {error}") from error
+        return rf"{sympy.latex(fact.left)} \;{'=' if fact.by else ':='}\; {sympy.latex(fact.right)}"
 
     @property
     def assumed(self) -> dict[str, Expr]:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 import torch
-from sympy import Eq, Integer, Rational, sqrt, symbols
+from sympy import Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
-from convergence.claim import Proved
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, normalized, play
@@ -81,6 +81,15 @@ PROOF = (
         region={b: sigma**2 * T / (2 * D * L) + more},
         says=r"From $b^* = \sigma^2 T/(2DL)$ on the noise term is the smaller one (squares compared).",
     ),
+    Argument(
+        "noise is the greater", r"Let the noise term be the greater one (squares compared).", sigma**2 / b - 2 * D * L / T
+    ),
+    Inequality(
+        "smaller batches than b^*",
+        sigma**2 * T / (2 * D * L) - b,
+        (Term(b * T / (2 * D * L), "noise is the greater"),),
+        says=r"Then $b \le b^*$.",
+    ),
     Argument("not yet", r"Let $T$ be so small that the law is not below $\epsilon$.", a * (w / tau + sigma / beta) - epsilon),
     Inequality(
         "steps",
@@ -131,6 +140,15 @@ PROOF = (
         (w * beta / nu + sigma / beta) ** 2 - 4 * w * sigma / nu,
         (Term(1, Square(w * beta / nu - sigma / beta)),),
         says=r"With $T = N/b$, $N = \nu^2$: the squared law, over $a^2$, is at least $4w\sigma/\nu$ for every $b$.",
+    ),
+    Argument(
+        "the noise still counts more", r"Let $\sigma/\beta$ be the greater of the two terms.", sigma / beta - w * beta / nu
+    ),
+    Inequality(
+        "smaller batches than b_N",
+        sigma * nu / w - beta**2,
+        (Term(nu * beta / w, "the noise still counts more"),),
+        says=r"Then $b \le b_N$: the terms are equal at $b_N$ only.",
     ),
     Identity(
         "best batch for N samples: attained",
@@ -335,12 +353,18 @@ THEOREM = Theorem(
     ),
     bounds=(STEPS, SAMPLES, BUDGET),
     facts=(
-        Eq(sqrt(T_inf / T), 1 - sqrt(b_min / b), evaluate=False),
-        Eq(b_min, (a * sigma / epsilon) ** 2, evaluate=False),
-        Eq(T_inf, 2 * D * L * (a / epsilon) ** 2, evaluate=False),
-        Eq(b_star, sigma**2 * T / (2 * D * L), evaluate=False),
-        Eq(b_N, sigma * sqrt(N / (2 * D * L)), evaluate=False),
-        Eq(eta, sqrt(b) * sqrt(2 * D / (N * alpha_u**2 * L)), evaluate=False),
+        Equation(sqrt(T_inf / T), 1 - sqrt(b_min / b), "straight line", ROOT | {tau: sqrt(T)}),
+        Equation(b_min, (a * sigma / epsilon) ** 2),
+        Equation(T_inf, 2 * D * L * (a / epsilon) ** 2),
+        Equation(b_star, sigma**2 * T / (2 * D * L), "smaller batches than b^*", {b: b_star}),
+        Equation(b_N, sigma * sqrt(N / (2 * D * L)), "smaller batches than b_N", ROOT | {beta: sqrt(b_N)}),
+        Equation(
+            eta,
+            sqrt(b) * sqrt(2 * D / (N * alpha_u**2 * L)),
+            "square-root rule",
+            stands={eta: sqrt(2 * D / (T * alpha_u**2 * L))},
+            power=2,
+        ),
     ),
     proof=PROOF,
     attacks=(

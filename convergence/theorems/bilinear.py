@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from sympy import Eq, Expr, Integer, Rational, sqrt, symbols
+from sympy import Expr, Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Repeat, Square, Sum, Term
-from convergence.claim import Proved
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.theorem import Argument, Assumption, Citation, Theorem
@@ -299,8 +299,8 @@ THEOREM = Theorem(
     ),
     bounds=(BOUNDED, GROWTH, EXTRAGRADIENT, DIRAC),
     facts=(
-        Eq(_invariant(x_next, y_next), _invariant(x, y), evaluate=False),
-        Eq((x - h * y) ** 2 + (y + h * x) ** 2, (1 + h**2) * (x**2 + y**2), evaluate=False),
+        Equation(_invariant(x_next, y_next), _invariant(x, y), "alternating step"),
+        Equation((x - h * y) ** 2 + (y + h * x) ** 2, (1 + h**2) * (x**2 + y**2), "simultaneous step"),
     ),
     proof=PROOF,
     attacks=(

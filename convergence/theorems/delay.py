@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from sympy import Eq, Integer, Rational, symbols
+from sympy import Integer, Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Sum, Term
-from convergence.claim import Proved
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
@@ -71,6 +71,13 @@ PROOF = (
         (Term(1 / T, "rounds before"), Term(1 / T, "rounds after")),
         region={T: t_s + late},
         says=r"Their mean over the $T$ rounds.",
+    ),
+    Identity(
+        "cost",
+        t_s + (1 + K) * late,
+        COST,
+        region={T: t_s + late},
+        says=r"A gradient a round before the follower joins, $K$ more in each of the others.",
     ),
     Identity(
         "bound as a function of cost",
@@ -192,7 +199,7 @@ THEOREM = Theorem(
         Assumption("envelope", r"$\nabla_i\Phi(x) = \nabla_{x_i} f(x,y^*(x))$.", proved_by="danskin"),
     ),
     bounds=(ERROR,),
-    facts=(Eq(cost, COST),),
+    facts=(Equation(cost, COST, "cost", {late: T - t_s}, stands={cost: t_s + (1 + K) * (T - t_s)}),),
     proof=PROOF,
     attacks=tuple(
         Attack(

@@ -365,7 +365,8 @@ THEOREM = Theorem(
         r"proof has $\kappa^2(\kappa^2-1)$ for $(\kappa-1)^3(\kappa+1)$ in what is left of $\|g\|^2$, which at that step is "
         r"negative, and allows about $0.86/(\kappa^2 l)$; the usual $1/(2\kappa^2 l)$ doubles the $D$ term.",
         r"The one-round inequalities are sharp (their attacks fall at 0.9 and 0.99). The whole constant is not known to be: "
-        r"the worst play found reaches 0.62 of it, at $\kappa = 3$, and the slopes half of it, so the rate is attacked at 0.6. "
+        r"the worst play found reaches 0.63 of it, at $\kappa = 3$ and $T = 64$, and the slopes half of it, "
+        r"so the rate is attacked at 0.6. "
         r"At $\kappa = 1$ and $T = 1$ it is an equality, which says little.",
     ),
     order=30,

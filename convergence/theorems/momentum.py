@@ -662,7 +662,8 @@ THEOREM = Theorem(
         r"The constants of the steps (lost descent, drift, lag, first rounds) are sharp one by one: their attacks fall at 0.9. "
         r"Of the whole theorem only the descent and curvature terms are seen to be sharp, for $\beta \to 0$ and without noise. "
         r"At $\beta = 0.5$, three rounds, every toss of the coins counted, the worst instance found reaches a third of the "
-        r"bound, so that attack falls at 0.3 only, and $C_3$, $C_4$, $C_5$ are not attacked one by one.",
+        r"bound, so that attack falls at 0.3 only, and $C_3$, $C_4$, $C_5$ are not attacked one by "
+        r"one. At the tuned step and momentum, four rounds, the worst found reaches 0.73 of the tuned bound.",
         r"The bound is on an expectation; the measurement over rounds compares it with every single seed, and that over "
         r"momentum with one play of each game.",
         r"The tuned bound's main term is $4(D|L|_1|\sigma|_1^2/(bT))^{1/4}$: only the number of samples $bT$ counts, as long "

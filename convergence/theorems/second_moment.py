@@ -441,8 +441,9 @@ THEOREM = Theorem(
         ),
     ),
     remarks=(
-        r"The attack on the whole bound plays the core on layers of one entry, at one $\beta_2$, without noise. There LAMB "
-        r"takes the sign, and the descent and curvature terms are attained; $C_3$ and $C_4$ are not attacked one by one. "
+        r"The attacks on the whole bound play the core on layers of one entry, with and without noise. There LAMB takes the "
+        r"sign, whatever $\beta_2$, and the descent and curvature terms are attained; $C_3$ and $C_4$ are not "
+        r"attacked one by one. "
         r"On wide layers the bound is far off: see the measurement over rounds.",
         r"At the core's default $\beta_2 = 0.999$ and a layer of $768^2$ entries $c_i$ is $4\cdot10^{-5}/G$: true, sharp "
         r"step by step, and of little comfort. Gradients that keep their size pay far less; the bound with $N$ says how much "

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from sympy import Eq, Rational, symbols
+from sympy import Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Square, Term, norm2, vectors
-from convergence.claim import Proved
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, layer_norms, normalized, play
@@ -190,7 +190,7 @@ THEOREM = Theorem(
         Assumption("mixed blocks", r"$\|q\| \le \sum_i\beta_i\|d_i\|$.", reach**2 - norm2(q)),
     ),
     bounds=(SMOOTHNESS,),
-    facts=(Eq((x_1 + d_1) * (x_2 + d_2) - x_1 * x_2 - (x_2 * d_1 + x_1 * d_2), d_1 * d_2, evaluate=False),),
+    facts=(Equation((x_1 + d_1) * (x_2 + d_2) - x_1 * x_2 - (x_2 * d_1 + x_1 * d_2), d_1 * d_2, "the trap"),),
     proof=PROOF,
     attacks=(
         Attack(

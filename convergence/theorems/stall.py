@@ -5,14 +5,14 @@ from functools import cache
 from itertools import count, pairwise
 
 import torch
-from sympy import Abs, Eq, Min, Symbol, sqrt, symbols
+from sympy import Abs, Min, Symbol, sqrt, symbols
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
-from convergence.claim import Proved
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Leader, follower, normalized, play
@@ -24,6 +24,7 @@ eps, omega, l, eta, p, q = symbols("varepsilon omega l eta p q", positive=True) 
 k = symbols("k", nonnegative=True)
 u_0, x_1, x_2, sigma, s, e, d, y_2, X_1, X_2 = symbols("u_0 x_1 x_2 sigma s e d y_2 X_1 X_2", real=True)
 
+NOW, AFTER = (tuple(Symbol(f"x_{{{t},{i}}}", real=True) for i in (1, 2)) for t in ("t", "t+1"))
 SETTING = {r"$0 < \varepsilon < 1$, an exact follower, equal steps of both layers": None}
 ENVELOPE = Bound(
     "envelope gradient", r"\min_t \|\nabla\Phi_{1/2l}(x_t)\|", sqrt(2) * Min(eps * omega, l * Abs(u_0)), lower=True,
@@ -229,7 +230,9 @@ THEOREM = Theorem(
         ),
     ),
     bounds=(ENVELOPE, SUM),
-    facts=(Eq(Symbol("x_{t+1,1}") + Symbol("x_{t+1,2}"), Symbol("x_{t,1}") + Symbol("x_{t,2}")),),
+    facts=(
+        Equation(AFTER[0] + AFTER[1], NOW[0] + NOW[1], "invariance", {X_1: AFTER[0], X_2: AFTER[1], x_1: NOW[0], x_2: NOW[1]}),
+    ),
     proof=PROOF,
     attacks=(_attacked(0, "gradient"), _attacked(0.5, "gradient"), _attacked(0.5, "sum")),
     measurements=(

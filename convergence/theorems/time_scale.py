@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from sympy import Eq, symbols
+from sympy import symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Term
-from convergence.claim import Proved
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.theorem import Argument, Assumption, Citation, Theorem
@@ -51,6 +51,8 @@ PROOF = (
         says=r"Product of the eigenvalues $\tau(b^2 - ac) > 0$, sum $a - \tau c$: both real parts are negative exactly for "
         r"$\tau > a/c$ (Routh-Hurwitz).",
     ),
+    Argument("the flow is not stable", r"Let $\tau$ be so small that the sum of the eigenvalues is not negative.", a - tau * c),
+    Inequality("the flow's threshold", a / c - tau, (Term(1 / c, "the flow is not stable"),), says=r"Then $\tau \le a/c$."),
     Inequality(
         "below kappa",
         (l / c) ** 2 - (a / c) ** 2,
@@ -217,9 +219,9 @@ THEOREM = Theorem(
     ),
     bounds=(CORE, SIMULTANEOUS),
     facts=(
-        Eq(tau_star, a / c, evaluate=False),
-        Eq(1 - area, eta * (c * tau * (1 + a * eta) - a), evaluate=False),
-        Eq(1 - area_simultaneous, eta * (c * tau - a - eta * tau * (b**2 - a * c)), evaluate=False),
+        Equation(tau_star, a / c, "the flow's threshold", {tau: tau_star}),
+        Equation(1 - area, eta * (c * tau * (1 + a * eta) - a), "area"),
+        Equation(1 - area_simultaneous, eta * (c * tau - a - eta * tau * (b**2 - a * c)), "simultaneous area"),
     ),
     proof=PROOF,
     attacks=tuple(

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from sympy import Eq, Integer, Max, Symbol, sqrt, symbols
+from sympy import Integer, Max, Symbol, sqrt, symbols
 from torch import Tensor, nn
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
 from convergence.certificate import Inequality, Sum, Term
-from convergence.claim import Proved
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import UNBOUNDED, follower, normalized, play
@@ -23,6 +23,7 @@ from toy_problems import Quadratic
 q, K, r_0, V, n, L_y, alpha_u, h, eta, omega = symbols("q K r_0 V n L_y alpha_u h eta omega", positive=True)
 Q, s, root, step, phi, later = symbols("Q s root step phi later", positive=True)
 r, r_next, dist, drift = symbols("r r_next dist drift", nonnegative=True)
+n_star = Symbol("n^*", positive=True)
 square, way, r_first, r_last, drifts, later_drifts, R = symbols(
     "square way r_first r_last drifts later_drifts R", nonnegative=True
 )
@@ -173,6 +174,17 @@ PROOF = (
         (Term(1, "one visit"), Term(Q, "drift"), Term(Q / (1 - Q), "so far, fast")),
         region=CONTRACTS | {h: root**2},
         says=r"Then $r_{v+1} \le Qc/(1-Q)$.",
+    ),
+    Argument(
+        "worse than a restart",
+        r"Let this, $Qc/(1-Q)$, be no better than the restarted follower's $Q\omega$.",
+        APART - (1 - Q) * omega,
+    ),
+    Inequality(
+        "more visits than n^*",
+        n - (1 - Q) * omega / (L_y * alpha_u * root * eta),
+        (Term(1 / (L_y * alpha_u * root * eta), "worse than a restart"),),
+        says=r"Then $n \ge n^*$.",
     ),
 )
 
@@ -402,7 +414,14 @@ THEOREM = Theorem(
         Assumption("length", r"step$^2$ is the sum of the squares of the layers' moves.", square - step**2),
     ),
     bounds=(MEAN, EVERY),
-    facts=(Eq(Symbol("n^*"), (1 - q**K) * omega / (L_y * alpha_u * sqrt(h) * eta)),),
+    facts=(
+        Equation(
+            n_star,
+            (1 - q**K) * omega / (L_y * alpha_u * sqrt(h) * eta),
+            "more visits than n^*",
+            {Q: q**K, root: sqrt(h), n: n_star},
+        ),
+    ),
     proof=PROOF,
     attacks=(
         Attack("the first distance", MEAN, _mean, NEAR_SHARP, constant="C_0", sharp=FAR),
