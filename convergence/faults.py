@@ -224,6 +224,8 @@ MISSTATEMENTS = (
     Misstatement("twice the growth", "bilinear", "simultaneous", "T/2", "T"),
     Misstatement("a smaller ellipse", "bilinear", "alternating", "h + 2", "h + 1"),
     Misstatement("twice the samples", "batch-size", "samples, whatever the batch", "C*D", "2*C*D"),
+    Misstatement("the radius once", "shipped-follower", "simple", "omega**2", "omega"),
+    Misstatement("the angle's sine once", "shipped-follower", "exact", "omega**2", "omega"),
     Misstatement("d for d - 1", "second-moment", "progress", "(d - 1)", "(d - 2)"),
 )
 
