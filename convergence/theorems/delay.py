@@ -239,8 +239,8 @@ THEOREM = Theorem(
     ),
     remarks=(
         r"Honest consequence: with $y = 0$ throughout $\sum_i e_i \le (\sum_i\beta_i)\omega$ as well. So this bound alone "
-        r"cannot show that noise helps; it shows how much of the error each gradient buys back. Where the gradient at 0 is long, "
-        r"theorem shipped-follower does.",
+        r"cannot show that noise helps; it shows how much of the error each gradient buys back. Theorem shipped-follower does, "
+        r"where the gradient at 0 is long.",
         r"At equal cost, up to $2T$ gradients a sample, $K = 1$ from an earlier round has the smallest bound, as $(1-q^K)/K$ "
         r"falls with $K$. More ascent steps pay only once the follower plays in every round.",
     ),
