@@ -24,6 +24,7 @@ from convergence.evidence import (
     check_multiplier,
     check_poles,
     check_region,
+    check_sign,
     expand_dots,
     not_negative,
     numerator,
@@ -340,6 +341,9 @@ def _check_items(
             raise Rejected(f"{step.name}: {short(expression)} is not constant: it holds {moving[0]}")
     if not step.count.is_positive or constant & step.next.keys():
         raise Rejected(f"{step.name}: the number of items is not positive, or a constant has a next value")
+    for letter, value in step.next.items():
+        if not isinstance(letter, VectorSymbol):
+            check_sign(step.name, letter, value.subs(step.region, simultaneous=True), "at the next item")
     for now in moments:
         if moving := sorted(map(str, now.free_symbols - constant - step.next.keys())):
             raise Rejected(f"{step.name}: {moving[0]} is not constant and has no next value")

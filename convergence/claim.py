@@ -15,6 +15,7 @@ from itertools import product
 import numpy as np
 import sympy
 from sympy import Expr, Symbol
+from sympy.core.relational import Relational
 
 from convergence.certificate import Dot, Identity, Inequality, Rejected, Repeat, Step, Sum, expand_dots
 from convergence.evidence import above_zero, not_negative, short
@@ -99,7 +100,9 @@ def check_equation(equation: Equation, every: Sequence[Equation], steps: Sequenc
         raise Rejected(f"{shown} is not what {equation.by!r} gives")
 
 
-def check(claim: Expr, lower: bool, proofs: Sequence[Proved], steps: Sequence[Step]) -> None:
+def check(
+    claim: Expr, lower: bool, proofs: Sequence[Proved], steps: Sequence[Step], relations: Sequence[Relational] = ()
+) -> None:
     """Whether certificates give ``measured <= claim`` (lower: ``>=``).
 
     Args:
@@ -107,9 +110,11 @@ def check(claim: Expr, lower: bool, proofs: Sequence[Proved], steps: Sequence[St
         lower: the direction.
         proofs: how it follows.
         steps: the theorem's proof.
+        relations: the bound's hypotheses, as far as numbers can violate them.
 
     Raises:
-        Rejected: it is not what they give, with what they do give.
+        Rejected: it is not what they give, with what they do give; or a letter of a certificate stands for something that may
+            lack its sign under the hypotheses.
     """
     if not proofs:
         raise Rejected("no certificate is named that gives it")
@@ -123,6 +128,7 @@ def check(claim: Expr, lower: bool, proofs: Sequence[Proved], steps: Sequence[St
         if not _may_be_divided_by(proof.factor.subs(step.region, simultaneous=True)):
             raise Rejected(f"the factor {short(proof.factor)} is not evidently positive")
         _check_region(step.region, proof, claim)
+        _check_domain(proof, relations)
         letters = {expand_dots(k): v for k, v in (powers | dict(proof.letters)).items()}
         given = expand_dots(step.right - step.left if isinstance(step, Identity) else step.gap).subs(letters, simultaneous=True)
         left = expand_dots(proof.left).subs(letters, simultaneous=True)
@@ -146,6 +152,27 @@ def _check_region(region: Mapping[Symbol, Expr], proof: Proved, claim: Expr) -> 
             here = value.subs(proof.letters, simultaneous=True) - proof.letters.get(letter, letter)
             if not _vanishes(here):
                 raise Rejected(f"{letter} is {short(value)} in the region of {proof.by!r}, and not so in the bound's letters")
+
+
+def _check_domain(proof: Proved, relations: Sequence[Relational]) -> None:
+    """A letter that is positive in the certificate must be so in the bound wherever the hypotheses hold, at random points."""
+    signed = {k: v for k, v in proof.letters.items() if isinstance(k, Symbol) and k.is_nonnegative}
+    unknown = sorted(set().union(*(v.free_symbols for v in (*signed.values(), *relations))), key=str)
+    points = np.exp(np.random.default_rng(0).normal(size=(len(unknown), 400)) * 1.5)
+    at = dict(zip(unknown, points, strict=True))
+
+    def value(expression: Expr) -> np.ndarray:
+        letters = sorted(expression.free_symbols, key=str)
+        with np.errstate(all="ignore"):
+            found = sympy.lambdify(letters, expression, "numpy", dummify=True)(*(at[s] for s in letters))
+        return np.broadcast_to(found, points.shape[1:])
+
+    holds = np.ones(points.shape[1:], bool)
+    for relation in relations:
+        holds &= value(relation.gts - relation.lts) > 0
+    for letter, expression in signed.items():
+        if not (value(expression)[holds] >= 0).all():  # a root of what is negative is no number, and not >= 0 either
+            raise Rejected(f"{letter} is not negative in {proof.by!r}, and {short(expression)} may be under the hypotheses")
 
 
 def _may_be_divided_by(factor: Expr) -> bool:

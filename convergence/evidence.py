@@ -159,15 +159,18 @@ def check_region(step: str, region: Mapping[Symbol, Expr], nonzero: Sequence[Exp
             raise Rejected(f"{step}: the region replaces {letter}, which is no scalar")
         if inside := sorted(map(str, value.free_symbols & region.keys())):
             raise Rejected(f"{step}: the region's value of {letter} holds {inside[0]}, which the region replaces itself")
-        top, bottom = sympy.fraction(sympy.together(value))
-        for wanted, seen in (("positive", above_zero), ("nonnegative", not_negative)):
-            if getattr(letter, f"is_{wanted}") and not (seen(top) and above_zero(bottom)):
-                raise Rejected(
-                    f"{step}: {letter} is {wanted}, and its value in the region, {short(value)}, is not evidently so"
-                )
+        check_sign(step, letter, value, "in the region")
     for each in nonzero:
         if numerator(each, region) == 0:
             raise Rejected(f"{step}: the region makes {short(each)} vanish, which is declared not to be 0")
+
+
+def check_sign(step: str, letter: Symbol, value: Expr, where: str) -> None:
+    """Refuse a value that may lack its letter's sign; raises `Rejected`."""
+    top, bottom = sympy.fraction(sympy.together(value))
+    for wanted, seen in (("positive", above_zero), ("nonnegative", not_negative)):
+        if getattr(letter, f"is_{wanted}") and not (seen(top) and above_zero(bottom)):
+            raise Rejected(f"{step}: {letter} is {wanted}, and its value {where}, {short(value)}, is not evidently so")
 
 
 def check_letters(step: str, expressions: Iterable[Expr], known: dict[str, Symbol], scalars: bool = True) -> None:

@@ -129,7 +129,7 @@ class Theorem:
     def statement(self, bound: Bound) -> str:
         """A bound as LaTeX, if the proof gives it; raises `Rejected` with what it gives instead."""
         try:
-            claim.check(bound.value, bound.lower, bound.proofs, self.proof)
+            claim.check(bound.value, bound.lower, bound.proofs, self.proof, bound.relations)
         except Rejected as error:
             raise Rejected(f"{self.name}, the statement {bound.name!r}: {error}") from error
         sign = r"\ge" if bound.lower else r"\le"

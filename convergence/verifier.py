@@ -221,12 +221,17 @@ class Reader:
             names = {name for symbol in inside for name in re.findall(r"\w+", symbol)}
             if both := names & region.keys():
                 raise Rejected(f"the region's value of {name} holds {min(both)}, which the region replaces itself")
-            signs = self.symbols.signs
-            if name in signs.positive and not (signs.of_quotient(value) and signs.above_zero(value.top)):
-                raise Rejected(f"{name} is positive, and its value in the region, {text}, is not evidently so")
-            if name in signs.nonnegative and not signs.of_quotient(value):
-                raise Rejected(f"{name} is not negative, and its value in the region, {text}, is not evidently so")
+            self.check_sign(name, text, value, "in the region")
         return values
+
+    def check_sign(self, name: str, text: str, value: Ratio | Vector, where: str) -> None:
+        """Refuse a value that may lack its letter's sign."""
+        signs = self.symbols.signs
+        seen = isinstance(value, Ratio) and signs.of_quotient(value)
+        if name in signs.positive and not (seen and isinstance(value, Ratio) and signs.above_zero(value.top)):
+            raise Rejected(f"{name} is positive, and its value {where}, {text}, is not evidently so")
+        if name in signs.nonnegative and not seen:
+            raise Rejected(f"{name} is not negative, and its value {where}, {text}, is not evidently so")
 
     def scalar(self, text: str) -> Ratio:
         """The value of an expression; raises `Rejected` if it is none."""
@@ -593,6 +598,8 @@ class _Items:
             raise Rejected("the number of items is no positive symbol, or a constant is no scalar")
         if fixed := sorted(self.constant & self.next.keys()):
             raise Rejected(f"{fixed[0]} is constant and has a next value")
+        for name, text in self.next.items():
+            reader.check_sign(name, text, reader.readable(text), "at the next item")
         self.after_reader = Reader(reader.symbols)
         self.after_reader.nonzero = reader.nonzero
         self.after_reader.region = {**reader.region} | {name: reader.readable(text) for name, text in self.next.items()}

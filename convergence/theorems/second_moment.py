@@ -55,7 +55,7 @@ PROGRESS = Bound(
             factor=R * (1 + k * N),
         ),
     ),
-    where={r"$0 \le \beta_2 < 1$, every entry of the last $n$ gradients at most $G$": beta_2 < 1},
+    where={r"$d \ge 1$": d >= 1, r"$0 \le \beta_2 < 1$, every entry of the last $n$ gradients at most $G$": beta_2 < 1},
 )
 
 PROOF = (

@@ -42,7 +42,7 @@ MEAN = Bound(
     q**K / (1 - q**K) * (C_0 * r_0 / V + C_1 * (1 - 1 / V) * DRIFT),
     constants={C_0: Integer(1), C_1: Integer(1)},
     proofs=(Proved("mean", R / V, {Q: q**K, r_first: r_0, root: sqrt(h), later: V - 1}),),
-    where=SETTING,
+    where={r"$V \ge 1$": V >= 1} | SETTING,
 )
 EVERY = Bound(
     "every visit",

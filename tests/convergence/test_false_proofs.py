@@ -101,6 +101,10 @@ SUMS = [
           Sum("s", "fact", T, (T,), means=((sympy.Integer(1), size, a),)), fact=size),
     false("a number of items that may be negative", "the number of items",
           Sum("s", "fact", y, (y,), rest=sympy.Integer(1)), fact=sympy.Integer(1)),
+    false("a positive letter that is negative at the next item", "a is positive, and its value at the next item",
+          Sum("s", "fact", T, (T,), {a: -b}, telescopes=((sympy.Integer(1), a, first, last),)), fact=a + b),
+    false("a size that is negative at the next item", "size is (nonnegative|not negative), and its value at the next item",
+          Sum("s", "fact", T, (T,), {size: x}, telescopes=((sympy.Integer(1), size, first, last),)), fact=size - x),
     false("a sum of nothing known", "hope", Sum("s", "hope", T, (T,), rest=sympy.Integer(-1))),
     false("a region that moves", "p is not constant|p stands in the region",
           SHADOW, Sum("s", "shadow", T, (T, a, x), means=((sympy.Integer(1), x - a, mean),), region={x: a + p})),
@@ -212,7 +216,7 @@ def test_a_contraction_repeats():
     d, z = vectors("d z")
     step = Inequality("step", a**2 * norm2(d) - norm2(z), (Term(1, "contracts"),), {a: 1 / (1 + b)})
     R, R_K = sympy.symbols("R R_K", nonnegative=True)
-    total = Repeat("steps", "step", T, (T, a, b), {d: z}, a**2, norm2(d), power, R, R_K, {a: 1 / (1 + b)})
+    total = Repeat("steps", "step", T, (T, a, b), {d: z}, a**2, norm2(d), power, R, R_K, region={a: 1 / (1 + b)})
     with_sympy((step, total), {"contracts": step.gap})
     assert alone((step, total), {"contracts": step.gap}) == 2
     assert total.gap == power * R - R_K

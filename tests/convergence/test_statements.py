@@ -134,6 +134,18 @@ def test_a_bound_from_below_is_not_one_from_above():
         said(2 * x + y, Proved("mean", M), lower=True)
 
 
+def test_a_letter_keeps_its_sign_under_the_hypotheses():
+    step = Inequality("mean", x - M, (Term(1, "fact"),))
+    for where, fails in (({}, True), ({"y above 2": y >= 2}, False), ({"y above 1/2": y >= sympy.Rational(1, 2)}, True)):
+        bound = Bound("b", "m", y - 1, proofs=(Proved("mean", M, {x: y - 1}),), where=where)
+        one = theorem((step,), bound)
+        if fails:
+            with pytest.raises(Rejected, match="x is not negative in 'mean', and y - 1 may be"):
+                one.statement(bound)
+        else:
+            assert one.statement(bound)
+
+
 def test_letters_agree_with_the_region():
     step = Inequality("tuned", 2 * x + y - M, (Term(1, "fact"),), {y: 3 * x})
     with pytest.raises(Rejected, match="in the region of 'tuned'"):
