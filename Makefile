@@ -18,7 +18,7 @@ RESULTS = paper_repro/results
 SWEEP_OPTIONS = --glue-dir "$(GLUE_DIR)" $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN))
 
 .DEFAULT_GOAL := help
-.PHONY: help env theory theory-fast theory-bench hunt demo bench bench-gpu defaults ascents tuning leaders glue-minilm studies \
+.PHONY: help env theory theory-fast theory-fuzz theory-bench hunt demo bench bench-gpu defaults ascents tuning leaders glue-minilm studies \
 	glue-bert-base glue-roberta-large results tables landscape onset scaling claims report reproduce faults test lint dist clean
 
 help:  ## list the targets
@@ -42,6 +42,9 @@ theory: $(READY)  ## check every theorem: proofs, attacks, measurements, planted
 
 theory-fast: $(READY)  ## the essential of it, in a minute
 	@$(PY) -m convergence --fast
+
+theory-fuzz: $(READY)  ## malformed, hostile and random certificate files for the stand-alone verifier (DOCUMENTS=10000)
+	@FUZZ=$(or $(DOCUMENTS),10000) $(PY) -m pytest -q tests/convergence/test_documents.py
 
 theory-bench: $(READY)  ## batched engine against a loop, exact verification against an SDP solver
 	@$(PY) -m convergence.benchmark --out runs/theory-bench.json

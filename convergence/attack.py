@@ -91,8 +91,12 @@ class Attack:
     at_once: int = 20_000
 
     def ratio(self, parameters: Values, share: float = 1.0) -> Tensor:
-        """measured / bound (lower: bound / measured), with `share` of the constant, [n]; 0 where the instance is none."""
+        """measured / bound (lower: bound / measured), with `share` of the constant, [n]; NaN where the instance is none.
+
+        It is none where `play` says so, or where a hypothesis of the bound does not hold.
+        """
         measured, values = self.play(**parameters)
+        measured = torch.where(self.bound.holds(**values), measured, torch.nan)
         share = 1 / share if self.bound.lower else share
         bound = self.bound({self.constant: share}, **values) if self.constant else share * self.bound(**values)
         bound = bound.expand_as(measured)
@@ -100,7 +104,7 @@ class Attack:
             measured, bound = torch.where(measured.isnan(), torch.nan, bound), measured
         # 0 <= 0 is no violation, and something <= 0 is.
         ratio = torch.where(bound > 0, measured / bound, torch.where(measured > TOLERANCE, torch.inf, 0.0))
-        return torch.where(measured.isnan(), 0.0, ratio)
+        return torch.where(measured.isnan(), torch.nan, ratio)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ class AttackReport:
     """What came of an attack.
 
     Attributes:
-        instances: random draws played at the full constant; the search and hypothesis come on top.
+        instances: random draws at the full constant that satisfy the hypotheses; search and hypothesis come on top.
+        drawn: random draws in all.
         worst: the instance with the largest measured / bound, by any of the ways.
         broken: a violation at the full constant, shrunk; None is what a true theorem gives.
         falls_at: share of the constant at which the bound had to fall.
@@ -125,6 +130,7 @@ class AttackReport:
     """
 
     instances: int
+    drawn: int
     worst: Find
     broken: Find | None
     falls_at: float
@@ -144,7 +150,8 @@ def run(attack: Attack, effort: Effort, seed: int = 0) -> AttackReport:
         effort: how long.
         seed: of the random draws and the search.
     """
-    finds = [_random(attack, effort.instances, seed), _search(attack, effort.search, seed)]
+    found, instances = _random(attack, effort.instances, seed)
+    finds = [found, _search(attack, effort.search, seed)]
     if attack.sharp:
         finds.append(Find(dict(attack.sharp), _ratio(attack, attack.sharp), "the sharp instance"))
     worst = max(finds, key=lambda found: found.ratio)
@@ -155,12 +162,13 @@ def run(attack: Attack, effort: Effort, seed: int = 0) -> AttackReport:
     if fallen is None:
         ratio = _ratio(attack, worst.parameters, attack.falls_at)
         fallen = Find(worst.parameters, ratio, worst.by) if ratio > 1 + TOLERANCE else None
-    return AttackReport(effort.instances, worst, broken, attack.falls_at, fallen)
+    return AttackReport(instances, effort.instances, worst, broken, attack.falls_at, fallen)
 
 
-def _random(attack: Attack, instances: int, seed: int) -> Find:
+def _random(attack: Attack, instances: int, seed: int) -> tuple[Find, int]:
+    """The worst of the random draws, and how many of them are instances."""
     generator = torch.Generator().manual_seed(seed)
-    worst = Find({}, -math.inf, "random draws")
+    worst, counted = Find({}, -math.inf, "random draws"), 0
     for start in range(0, instances, attack.at_once):
         n = min(attack.at_once, instances - start)
         drawn = {
@@ -168,10 +176,12 @@ def _random(attack: Attack, instances: int, seed: int) -> Find:
             for name, where in attack.parameters.items()
         }
         ratio = attack.ratio(drawn)
+        counted += int((~ratio.isnan()).sum())
+        ratio = ratio.nan_to_num(0.0, posinf=torch.inf)
         top = int(ratio.argmax())
         if float(ratio[top]) > worst.ratio:
             worst = Find({name: value[top].tolist() for name, value in drawn.items()}, float(ratio[top]), worst.by)
-    return worst
+    return worst, counted
 
 
 def _search(attack: Attack, generations: int, seed: int) -> Find:
@@ -185,7 +195,7 @@ def _search(attack: Attack, generations: int, seed: int) -> Find:
         }
 
     def loss(cube: np.ndarray) -> np.ndarray:  # [dimensions, n] or [dimensions]
-        return -attack.ratio(instances(np.atleast_2d(cube.T))).numpy()
+        return -attack.ratio(instances(np.atleast_2d(cube.T))).nan_to_num(0.0, posinf=torch.inf).numpy()
 
     dimensions = sum(sizes.values())
     best = differential_evolution(
@@ -224,6 +234,6 @@ def _shrunk(attack: Attack, share: float, examples: int, seed: int) -> Find | No
 
 
 def _ratio(attack: Attack, parameters: Mapping[str, Any], share: float = 1.0) -> float:
-    """`Attack.ratio` of one instance."""
+    """`Attack.ratio` of one instance, 0 where it is none."""
     one = {name: torch.as_tensor(value, dtype=torch.float64)[None] for name, value in parameters.items()}
-    return float(attack.ratio(one, share)[0])
+    return float(attack.ratio(one, share).nan_to_num(0.0, posinf=torch.inf)[0])

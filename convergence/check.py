@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from convergence import attack, measurement, verifier
-from convergence.certificate import Identity, Inequality, Rejected
+from convergence.bound import Bound
+from convergence.certificate import Argument, Identity, Inequality, Rejected, Repeat, Sum
 from convergence.effort import Effort
-from convergence.theorem import Argument, Step, Theorem
+from convergence.theorem import Step, Theorem
 
 Report = dict[str, Any]
 
@@ -29,9 +30,10 @@ def check(theorem: Theorem, effort: Effort, figures: Path | None = None) -> Repo
         figures: folder for an SVG a measurement; None: draw nothing.
 
     Returns:
-        Plain data: `verified` (all certificates, twice), `proof` (a row a step), `attacks`, `measurements`, `tightness`
-        (bound / measured over all curves: minimum, median of the curves' medians, maximum), `instances`, `failures` (empty
-        if all is well; each begins with the theorem's name), `seconds`.
+        Plain data: `verified` (all certificates, twice, and that they give the statements), `proof` (a row a step), `attacks`,
+        `measurements`, `tightness` (bound / measured over the curves of the first bound: minimum, median of the curves'
+        medians, maximum), `tightness_by_bound`, `instances`, `failures` (empty if all is well; each begins with the theorem's
+        name), `seconds`.
     """
     torch.set_num_threads(1)  # small tensors: more threads only get in each other's way
     start = time.perf_counter()
@@ -41,28 +43,44 @@ def check(theorem: Theorem, effort: Effort, figures: Path | None = None) -> Repo
     attacks = [_attack(theorem, one, effort, failures) for one in theorem.attacks]
     measurements = [_measure(theorem, one, effort, figures, failures) for one in theorem.measurements]
     curves = [curve for one in measurements for curve in one["curves"]]
-    ratios = [curve["tightness"] for curve in curves if curve["tightness"]]
+    names = [bound.name for bound in theorem.bounds]
+    by_bound = {name: _tightness(name, names, measurements) for name in names}
     return {
         "name": theorem.name,
         "title": theorem.title,
         "effort": effort.name,
-        "statement": [bound.latex for bound in theorem.bounds],
+        "statement": [_statement(theorem, bound) for bound in theorem.bounds],
         "verified": verified,
         "proof": proof,
         "attacks": attacks,
         "measurements": measurements,
-        "tightness": [min(r[0] for r in ratios), median(r[1] for r in ratios), max(r[2] for r in ratios)] if ratios else None,
+        "tightness": by_bound[names[0]] if names else None,
+        "tightness_by_bound": by_bound,
         "instances": sum(part["instances"] for part in (*attacks, *curves)),
         "failures": failures,
         "seconds": round(time.perf_counter() - start, 2),
     }
 
 
+def _statement(theorem: Theorem, bound: Bound) -> str | None:
+    try:
+        return theorem.statement(bound)
+    except Rejected:
+        return None  # reported with the proof
+
+
+def _tightness(bound: str, bounds: list[str], measurements: list[Report]) -> list[float] | None:
+    """Of the curves that are compared with this bound."""
+    curves = [c for m in measurements for c in m["curves"] if c["tightness"] and (c["of"] or m["of"] or bounds[0]) == bound]
+    ratios = [curve["tightness"] for curve in curves]
+    return [min(r[0] for r in ratios), median(r[1] for r in ratios), max(r[2] for r in ratios)] if ratios else None
+
+
 def step_kind(step: Step) -> str:
     """What a reader has to trust for it."""
     if isinstance(step, Identity) and not step.is_rational:
         return "sympy only"
-    if isinstance(step, Inequality | Identity):
+    if isinstance(step, Inequality | Identity | Sum | Repeat):
         return "certified"
     return "argued" if isinstance(step, Argument) else "cited"
 
@@ -70,9 +88,13 @@ def step_kind(step: Step) -> str:
 def _proof(theorem: Theorem, failures: list[str]) -> list[Report]:
     try:
         theorem.verify()
-        verifier.verify(json.loads(json.dumps(theorem.document())))
+        verifier.verify(verifier.loads(json.dumps(theorem.document())))
+        for bound in theorem.bounds:
+            theorem.statement(bound)
+        for fact in theorem.facts:
+            theorem.equation(fact)
     except (Rejected, verifier.Rejected) as error:
-        failures.append(f"{theorem.name}: certificate rejected: {error}")
+        failures.append(f"{theorem.name}: proof rejected: {error}")
     return [{"step": step.name, "kind": step_kind(step)} for step in theorem.proof]
 
 
@@ -96,7 +118,8 @@ def _measure(
         curves = [measurement.summarise(curve) for curve in one.play(effort)]
     except (ArithmeticError, AssertionError) as error:
         failures.append(f"{theorem.name}: measurement {one.name!r}: {error}")
-        return {"name": one.name, "title": one.title, "alt": one.alt, "figure": None, "curves": [], "error": str(error)}
+        nothing: Report = {"figure": None, "curves": [], "error": str(error)}
+        return {"name": one.name, "title": one.title, "alt": one.alt, "of": one.of} | nothing
     for curve in curves:
         if curve.violations:
             failures.append(
@@ -111,6 +134,7 @@ def _measure(
         "name": one.name,
         "title": one.title,
         "alt": one.alt,
+        "of": one.of,
         "figure": name,
         "curves": [finite(asdict(curve)) for curve in curves],
     }

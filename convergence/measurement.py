@@ -24,6 +24,7 @@ class Curve:
         bound: [n, m] or None where the theory gives none.
         slope: the exponent that the theory predicts for `measured` in x; None: none predicted.
         lower: the bound is one from below.
+        of: the bound's name; empty: the measurement's.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Curve:
     bound: Any = None
     slope: float | None = None
     lower: bool = False
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Measurement:
         play: effort -> curves; runs the core.
         log: logarithmic axes, of "x", "y", "xy" or "".
         alt: the figure in words, for who cannot see it.
+        of: the name of the bound that it is compared with; empty: the theorem's first.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Measurement:
     play: Callable[[Effort], Sequence[Curve]]
     log: str = "xy"
     alt: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class CurveReport:
         tightness: minimum, median and maximum of bound / measured, lower: of measured / bound (None without a bound).
         fit: the rate of `measured` in x, where one is predicted (None with fewer than three points or values not positive).
         expected: the exponent predicted.
+        of: as for the curve.
+        excluded: the fitted interval does not hold the prediction.
     """
 
     label: str
@@ -86,6 +92,8 @@ class CurveReport:
     fit: Fit | None
     expected: float | None
     data: dict[str, list[float]] = field(default_factory=dict)
+    of: str = ""
+    excluded: bool = False
 
 
 def summarise(curve: Curve) -> CurveReport:
@@ -108,7 +116,10 @@ def summarise(curve: Curve) -> CurveReport:
     if curve.bound is not None:
         data["bound"] = np.median(bound, 1).tolist()
     fit = None if curve.slope is None else _fit(x, measured)
-    return CurveReport(curve.label, measured.size, violations, tightness, fit, curve.slope, data)
+    # One instance has no interval, and rounding is no contradiction.
+    excluded = fit is not None and curve.slope is not None and not fit.low - 1e-6 <= curve.slope <= fit.high + 1e-6
+    excluded = excluded and fit is not None and bool(np.isfinite(fit.low))
+    return CurveReport(curve.label, measured.size, violations, tightness, fit, curve.slope, data, curve.of, excluded)
 
 
 def _fit(x: np.ndarray, measured: np.ndarray) -> Fit | None:

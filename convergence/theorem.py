@@ -13,10 +13,29 @@ from typing import Any
 import sympy
 from sympy import Expr
 
+from convergence import claim
 from convergence.attack import Attack
 from convergence.bound import Bound
-from convergence.certificate import Identity, Inequality, Rejected, document
+from convergence.certificate import (
+    Argument,
+    Certificate,
+    Citation,
+    Dot,
+    Identity,
+    Inequality,
+    Rejected,
+    Repeat,
+    Step,
+    Sum,
+    VectorSymbol,
+    norm2,
+    verify,
+)  # fmt: skip
+from convergence.document import document
+from convergence.evidence import above_zero, expand_dots
 from convergence.measurement import Measurement
+
+__all__ = ["Argument", "Assumption", "Citation", "Step", "Theorem"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +47,8 @@ class Assumption:
         says: the assumption in words, with ``$...$`` for formulas.
         expression: for certificates: an expression that the assumption makes >= 0; None if none uses it as such.
         proved_by: name of the theorem of this package that proves it; empty: it is assumed.
-        definition: it holds by the choice of the letters (a unit vector has norm 1), so that nothing is assumed.
+        definition: it holds by the choice of a vector letter (a unit vector has norm 1), so that nothing is assumed.
+        nonzero: for certificates: an expression that the assumption says is not 0, so that it may be divided by.
     """
 
     name: str
@@ -36,33 +56,7 @@ class Assumption:
     expression: Expr | None = None
     proved_by: str = ""
     definition: bool = False
-
-
-@dataclass(frozen=True)
-class Argument:
-    """A step in words, which no machine here has checked.
-
-    Attributes:
-        name: unique in its theorem.
-        says: the argument, with ``$...$`` for formulas.
-        gives: what it shows to be >= 0, for later certificates to use by its name; None: nothing they need.
-    """
-
-    name: str
-    says: str
-    gives: Expr | None = None
-
-
-@dataclass(frozen=True)
-class Citation:
-    """A step taken from the literature."""
-
-    name: str
-    says: str
-    source: str
-
-
-Step = Inequality | Identity | Argument | Citation
+    nonzero: Expr | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class Theorem:
         symbols: the meaning of each letter, LaTeX to words.
         assumptions: what is assumed.
         bounds: what is claimed as an inequality; the first is the main one.
-        facts: what is claimed otherwise (an invariance, a threshold), as LaTeX equations from sympy.
+        facts: what is claimed otherwise: an invariance, a threshold.
         proof: steps in order.
         attacks: attempts to break each constant.
         measurements: the real core on toy problems against the bound.
@@ -93,20 +87,32 @@ class Theorem:
     assumptions: tuple[Assumption, ...]
     proof: tuple[Step, ...]
     bounds: tuple[Bound, ...] = ()
-    facts: tuple[sympy.Basic, ...] = ()
+    facts: tuple[claim.Equation, ...] = ()
     attacks: tuple[Attack, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     remarks: tuple[str, ...] = ()
     order: int = 100
 
+    def __post_init__(self) -> None:
+        """Refuse what would not mean what it says; raises `ValueError`."""
+        names = [part.name for part in (*self.assumptions, *self.proof)]
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ValueError(f"{self.name}: two assumptions or steps are called {twice[0]!r}")
+        for a in self.assumptions:
+            if (a.definition, bool(a.proved_by), a.nonzero is not None).count(True) > 1:
+                raise ValueError(f"{self.name}: {a.name!r} is one of a definition, proved elsewhere, or a thing that is not 0")
+            if a.nonzero is not None and a.expression is not None:
+                raise ValueError(f"{self.name}: {a.name!r} is one of a thing that is >= 0 and a thing that is not 0")
+        _check_definitions(self)
+
     @property
-    def certificates(self) -> tuple[Inequality | Identity, ...]:
+    def certificates(self) -> tuple[Certificate, ...]:
         """The steps a machine can check."""
-        return tuple(step for step in self.proof if isinstance(step, Inequality | Identity))
+        return tuple(step for step in self.proof if isinstance(step, Inequality | Identity | Sum | Repeat))
 
     def document(self) -> dict[str, Any]:
         """The certificates as plain data for the stand-alone verifier."""
-        return document(self.name, self.unchecked, self.certificates)
+        return document(self.name, self.assumed, self._steps, self.nonzero)
 
     def verify(self) -> int:
         """Check every certificate with sympy.
@@ -117,24 +123,70 @@ class Theorem:
         Raises:
             Rejected: with the theorem's and the step's name.
         """
-        known: dict[str, Expr] = dict(self.unchecked)
-        earlier: dict[str, Inequality] = {}
-        for step in self.certificates:
-            if step.name in known:
-                raise Rejected(f"{self.name}, {step.name}: there are two facts of this name")
-            try:
-                if isinstance(step, Identity):
-                    step.verify()
-                else:
-                    step.verify(known, earlier)
-                    earlier[step.name] = step
-                    known[step.name] = step.gap
-            except Rejected as error:
-                raise Rejected(f"{self.name}, {error}") from error
+        verify(self.assumed, self.nonzero, self._steps, self.name)
         return len(self.certificates)
 
+    def statement(self, bound: Bound) -> str:
+        """A bound as LaTeX, if the proof gives it; raises `Rejected` with what it gives instead."""
+        try:
+            claim.check(bound.value, bound.lower, bound.proofs, self.proof, bound.relations)
+        except Rejected as error:
+            raise Rejected(f"{self.name}, the statement {bound.name!r}: {error}") from error
+        sign = r"\ge" if bound.lower else r"\le"
+        return rf"{bound.measured} \;{sign}\; {sympy.latex(bound.value)}"
+
+    def equation(self, fact: claim.Equation) -> str:
+        """A fact as LaTeX, if the proof gives it; raises `Rejected` if it does not."""
+        try:
+            claim.check_equation(fact, self.facts, self.proof)
+        except Rejected as error:
+            raise Rejected(f"{self.name}, the statement {error}") from error
+        return rf"{sympy.latex(fact.left)} \;{'=' if fact.by else ':='}\; {sympy.latex(fact.right)}"
+
     @property
-    def unchecked(self) -> dict[str, Expr]:
-        """What certificates may use and no machine has checked: assumptions, and what arguments in words give."""
-        given = {step.name: step.gives for step in self.proof if isinstance(step, Argument) and step.gives is not None}
-        return {a.name: a.expression for a in self.assumptions if a.expression is not None} | given
+    def assumed(self) -> dict[str, Expr]:
+        """What is taken to be >= 0, by name."""
+        return {a.name: a.expression for a in self.assumptions if a.expression is not None}
+
+    @property
+    def nonzero(self) -> dict[str, Expr]:
+        """What is taken not to be 0, by name."""
+        return {a.name: a.nonzero for a in self.assumptions if a.nonzero is not None}
+
+    @property
+    def _steps(self) -> list[Certificate | Argument]:
+        return [step for step in self.proof if not isinstance(step, Citation)]
+
+
+def _check_definitions(theorem: Theorem) -> None:
+    """A definition chooses a vector: no longer than something, of length 1, and not against another vector.
+
+    Such a choice can always be made, so that nothing is assumed by it. Anything else is an assumption.
+    """
+    at_most: dict[VectorSymbol, Expr] = {}
+    other: dict[VectorSymbol, list[str]] = {}
+    for a in theorem.assumptions:
+        if not a.definition:
+            continue
+        refused = ValueError(
+            f"{theorem.name}: {a.name!r} is no definition: that would be a bound on the length of a vector letter, its unit "
+            "length, or an inner product with a vector letter whose length is bounded"
+        )
+        if a.expression is None:
+            raise refused
+        expression = expand_dots(a.expression)
+        vectors = [v for v in expression.free_symbols if isinstance(v, VectorSymbol)]
+        if len(vectors) == 1 and above_zero(expression + norm2(vectors[0])) and vectors[0] not in at_most:
+            at_most[vectors[0]] = expression + norm2(vectors[0])
+            continue
+        if len(vectors) == 1 and expression == norm2(vectors[0]) - 1:
+            other.setdefault(vectors[0], []).append("unit")
+            continue
+        rest = expression.subs(dict.fromkeys(expression.atoms(Dot), 0))
+        chosen = set.intersection(*(set(dot.args) for dot in expression.atoms(Dot)), set(vectors)) if vectors else set()
+        if rest != 0 or not chosen:
+            raise refused
+        other.setdefault(min(chosen, key=lambda v: (v not in at_most, str(v))), []).append("direction")
+    for vector, said in other.items():
+        if vector not in at_most or len(set(said)) < len(said) or ("unit" in said and at_most[vector] != 1):
+            raise ValueError(f"{theorem.name}: the letter {vector} is not free to be chosen as its definitions say")

@@ -20,13 +20,14 @@ from typing import Any
 import scala
 import toy_problems
 from convergence import page, verifier
+from convergence.certificate import Rejected
 from convergence.check import check
 from convergence.effort import FAST, FULL, Effort
-from convergence.faults import FAULTS, plant, tampered
+from convergence.faults import FAULTS, misstated, plant, tampered
 from convergence.record import provenance, write_whole
-from convergence.theorem import Theorem
 from convergence.theorems import all_theorems
 
+CHANGED = "changed: "
 _VERSIONED = ("torch", "sympy", "numpy", "scipy", "hypothesis", "scala-adapt")
 
 
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shutil.copy(verifier.__file__, options.out / "verifier.py")
 
     jobs: dict[str, Callable[[], Any]] = {t.name: partial(_check, t.name, effort, options.out) for t in theorems}
+    jobs |= {f"{CHANGED}{t.name}": partial(_changed, t.name, not options.fast) for t in theorems}
     if not options.fast:
         jobs |= {f"fault: {f.name}": partial(plant, f) for f in FAULTS if f.caught_by in {t.name for t in theorems}}
         if importlib.util.find_spec("PEPit"):
@@ -71,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     reports = [done[theorem.name] for theorem in theorems]
     faults = [report for name, report in done.items() if name.startswith("fault: ")]
-    planted, missed = _tamper(theorems)
+    changed = [report for name, report in done.items() if name.startswith(CHANGED)]
+    certificates, statements = (_together([part[kind] for part in changed]) for kind in ("tampered", "misstated"))
     kinds = [step["kind"] for report in reports if report["verified"] for step in report["proof"]]
     theory = {
         "effort": effort.name,
@@ -79,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "instances": sum(report["instances"] for report in reports),
         "certificates": kinds.count("certified") + kinds.count("sympy only"),
         "stand_alone": kinds.count("certified"),
-        "tampered": {"planted": planted, "rejected": planted - len(missed), "missed": missed},
+        "tampered": certificates,
+        "misstated": statements,
         "faults": faults,
         "pep": done.get("pep"),
         "failures": [
@@ -89,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for fault in faults
                 if not fault["caught"]
             ),
-            *(f"a tampered certificate was accepted: {what}" for what in missed),
+            *(f"a tampered certificate was accepted: {what}" for what in certificates["missed"]),
+            *(f"a changed statement was accepted: {what}" for what in statements["missed"]),
             *(
                 f"{row['statement']} at {row['parameters']}: PEPit says {row['pepit']}, the theorem {row['ours']}"
                 for row in (done.get("pep") or {"rows": ()})["rows"]
@@ -105,18 +110,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if theory["failures"] else 0
 
 
-def _tamper(theorems: Sequence[Theorem]) -> tuple[int, list[str]]:
-    """How many tampered certificates the stand-alone verifier was given, and which it accepted."""
-    planted, missed = 0, []
-    for theorem in theorems:
-        for what, document in tampered(theorem):
-            planted += 1
-            try:
-                verifier.verify(document)
-            except verifier.Rejected:
-                continue
-            missed.append(f"{theorem.name}, {what}")
-    return planted, missed
+def _changed(name: str, letters: bool) -> dict[str, Any]:
+    """How many changed certificates and statements of a theorem were tried, and which were accepted."""
+    theorem = next(t for t in all_theorems() if t.name == name)
+    planted = {"tampered": 0, "misstated": 0}
+    missed: dict[str, list[str]] = {"tampered": [], "misstated": []}
+    for what, document in tampered(theorem):
+        planted["tampered"] += 1
+        try:
+            verifier.verify(document)
+        except verifier.Rejected:
+            continue
+        missed["tampered"].append(f"{name}, {what}")
+    for what, bound in misstated(theorem, letters):
+        planted["misstated"] += 1
+        try:
+            theorem.statement(bound)
+        except Rejected:
+            continue
+        missed["misstated"].append(f"{name}, {what}")
+    return {kind: {"planted": planted[kind], "missed": missed[kind]} for kind in planted}
+
+
+def _together(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    planted, missed = sum(part["planted"] for part in parts), [what for part in parts for what in part["missed"]]
+    return {"planted": planted, "rejected": planted - len(missed), "missed": missed}
 
 
 class _Store:
@@ -187,7 +205,7 @@ def _print(theory: dict[str, Any], index: Path) -> None:
     for report in theory["theorems"]:
         violations = sum(curve["violations"] for m in report["measurements"] for curve in m["curves"])
         closest = max((a["worst"]["ratio"] or 0.0 for a in report["attacks"] if "worst" in a), default=float("nan"))
-        tightness = "  ".join(f"{value:.3g}" for value in report["tightness"] or ()) or "-"
+        tightness = "  ".join(f"{value:.3g}" for value in report["tightness"] or ()) or "-"  # of the first bound
         print(
             f"{report['name']:{width}}  {len(report['proof']):5}  {len(report['attacks']):7}  {closest:7.4f}  "
             f"{violations:10}  {tightness:>27}  {report['instances']:>9,}"
@@ -196,6 +214,7 @@ def _print(theory: dict[str, Any], index: Path) -> None:
     print(
         f"{theory['certificates']} certificates ({theory['stand_alone']} verified twice), {theory['instances']:,} instances, "
         f"{theory['tampered']['rejected']} of {theory['tampered']['planted']} tampered certificates rejected, "
+        f"{theory['misstated']['rejected']} of {theory['misstated']['planted']} changed statements refused, "
         f"{caught} of {len(theory['faults'])} planted faults caught"
     )
     for failure in theory["failures"]:

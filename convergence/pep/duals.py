@@ -17,7 +17,8 @@ import numpy as np
 from sympy import Expr, Rational
 
 from convergence import verifier
-from convergence.certificate import Inequality, Rejected, document, norm2, vectors
+from convergence.certificate import Inequality, Rejected, norm2, vectors
+from convergence.document import document
 from convergence.pep.distances import ascent_facts, ascent_problem, step_sizes
 from convergence.pep.extra import optional, pepit
 from convergence.pep.squares import gram

@@ -11,7 +11,7 @@ from typing import Any
 from sympy import Rational
 
 from convergence import verifier
-from convergence.certificate import document
+from convergence.document import document
 from convergence.pep import gradient_descent
 from convergence.pep.extra import pepit, stored
 from convergence.pep.statement import prove

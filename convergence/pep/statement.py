@@ -11,7 +11,8 @@ from typing import Any
 from sympy import Expr, Rational
 
 from convergence.bound import Bound
-from convergence.certificate import Inequality, Term, VectorSymbol, document
+from convergence.certificate import Inequality, Term, VectorSymbol
+from convergence.document import document
 from convergence.pep.squares import squares
 
 Parameters = dict[str, Fraction]

@@ -2,8 +2,22 @@
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from convergence.theorem import Theorem
+
+
+def check_references(theorems: Sequence[Theorem]) -> None:
+    """Whatever is said to be proved by another theorem is; raises `ValueError` where that is missing, or goes in a circle."""
+    rests = {t.name: {a.proved_by for a in t.assumptions if a.proved_by} for t in theorems}
+    for name, others in rests.items():
+        if missing := sorted(others - rests.keys()):
+            raise ValueError(f"{name}: an assumption is proved by {missing[0]!r}, and no theorem is called so")
+    try:
+        tuple(TopologicalSorter(rests).static_order())
+    except CycleError as error:
+        raise ValueError(f"theorems rest on one another in a circle: {' -> '.join(error.args[1])}") from error
 
 
 def all_theorems() -> tuple[Theorem, ...]:
@@ -18,4 +32,5 @@ def all_theorems() -> tuple[Theorem, ...]:
         if theorem.name.replace("-", "_") != module.name:
             raise ValueError(f"the theorem of {module.name}.py is called {theorem.name!r}; use the file's name, with hyphens")
         found.append(theorem)
+    check_references(found)
     return tuple(sorted(found, key=lambda theorem: (theorem.order, theorem.name)))

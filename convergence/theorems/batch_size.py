@@ -1,33 +1,53 @@
 """The batch-size law: what the ScaLA rate says when the batch grows."""
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import torch
-from sympy import Eq, Integer, Rational, sqrt, symbols
+from sympy import Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, normalized, play
 from convergence.theorem import Argument, Assumption, Citation, Theorem
-from convergence.theorems.scala_rate import Games
+from convergence.theorems.scala_rate import BEST, Games
 from toy_problems import Quadratic
 
 D, L, sigma, b, T, N, a, epsilon, eta, alpha_u, C = symbols("D L sigma b T N a epsilon eta alpha_u C", positive=True)
 b_min, T_inf, b_star, b_N = symbols(r"b_{\min} T_{\infty} b^* b_N", positive=True)
-beta, tau, nu, w, q, y, more = symbols("beta tau nu w q y more", positive=True)
+beta, tau, nu, w, q, y, more, f = symbols("beta tau nu w q y more f", positive=True)
 
-STEPS = Bound("steps at batch b", r"T(\epsilon, b)", C * D * L / (epsilon / a - sigma / sqrt(b)) ** 2, {C: Integer(2)})
+ROOT = {w: sqrt(2 * D * L), beta: sqrt(b), nu: sqrt(N)}
+SETTING = {r"the setting of the ScaLA rate, an exact follower, the best step size for $T$": None}
+USABLE = {r"$b > b_{\min}$": epsilon / a > sigma / sqrt(b)}
+STEPS = Bound(
+    "steps at batch b",
+    r"T(\epsilon, b)",
+    C * D * L / (epsilon / a - sigma / sqrt(b)) ** 2,
+    {C: Integer(2)},
+    proofs=(Proved("steps", tau**2, ROOT | {f: epsilon / a - sigma / sqrt(b)}),),
+    where=USABLE | SETTING,
+)
 SAMPLES = Bound(
     "samples, whatever the batch",
     r"b \cdot \frac{2DL}{(\epsilon/a - \sigma/\sqrt b)^2}",
     C * a**4 * D * L * sigma**2 / epsilon**4,
     {C: Integer(32)},
     lower=True,
+    proofs=(
+        Proved(
+            "fewest samples",
+            q**4 / (q - 1) ** 2 * 2 * a**4 * D * L * sigma**2 / epsilon**4,
+            {q: epsilon * sqrt(b) / (a * sigma)},
+            factor=epsilon**4 / (2 * a**4 * D * L * sigma**2),
+        ),
+    ),
+    where=USABLE,
 )
 BUDGET = Bound(
     "error with N samples, whatever the batch",
@@ -35,6 +55,15 @@ BUDGET = Bound(
     C * a * sqrt(sigma) * (2 * D * L / N) ** Rational(1, 4),
     {C: Integer(2)},
     lower=True,
+    proofs=(
+        Proved(
+            "best batch for N samples",
+            a**2 * (w * beta / nu + sigma / beta) ** 2,
+            ROOT,
+            power=2,
+            factor=1 / a**2,
+        ),
+    ),
 )
 
 ROOTS = {T: tau**2, epsilon: a * (w / tau + sigma / beta)}
@@ -52,12 +81,30 @@ PROOF = (
         region={b: sigma**2 * T / (2 * D * L) + more},
         says=r"From $b^* = \sigma^2 T/(2DL)$ on the noise term is the smaller one (squares compared).",
     ),
-    Identity(
+    Argument(
+        "noise is the greater", r"Let the noise term be the greater one (squares compared).", sigma**2 / b - 2 * D * L / T
+    ),
+    Inequality(
+        "smaller batches than b^*",
+        sigma**2 * T / (2 * D * L) - b,
+        (Term(b * T / (2 * D * L), "noise is the greater"),),
+        says=r"Then $b \le b^*$.",
+    ),
+    Argument("not yet", r"Let $T$ be so small that the law is not below $\epsilon$.", a * (w / tau + sigma / beta) - epsilon),
+    Inequality(
         "steps",
+        w**2 / f**2 - tau**2,
+        (Term(tau / (f * a) * (w / f + tau), "not yet"),),
+        region={epsilon: a * (sigma / beta + f)},
+        says=r"Where $b > b_{\min} = (a\sigma/\epsilon)^2$, $f = \epsilon/a - \sigma/\beta > 0$: such a $T$ is at most "
+        r"$w^2/f^2$. Below $b_{\min}$ no $T$ is enough.",
+    ),
+    Identity(
+        "steps, attained",
         w**2 / (epsilon / a - sigma / beta) ** 2,
         T,
         region=ROOTS,
-        says=r"The law solved for $T$, where $b > b_{\min} = (a\sigma/\epsilon)^2$. Below, no $T$ is enough.",
+        says=r"The law solved for $T$.",
     ),
     Identity(
         "straight line",
@@ -75,6 +122,13 @@ PROOF = (
         r"$b_{\min}T_\infty$.",
     ),
     Identity(
+        "samples",
+        beta**2 * w**2 / (epsilon / a - sigma / beta) ** 2,
+        q**4 / (q - 1) ** 2 * (a * sigma / epsilon) ** 2 * (w * a / epsilon) ** 2,
+        region={q: 1 + y, epsilon: a * (1 + y) * sigma / beta},
+        says=r"$q = \epsilon\beta/(a\sigma)$.",
+    ),
+    Identity(
         "fewest samples: attained",
         q**4 / (q - 1) ** 2,
         Integer(16),
@@ -86,6 +140,15 @@ PROOF = (
         (w * beta / nu + sigma / beta) ** 2 - 4 * w * sigma / nu,
         (Term(1, Square(w * beta / nu - sigma / beta)),),
         says=r"With $T = N/b$, $N = \nu^2$: the squared law, over $a^2$, is at least $4w\sigma/\nu$ for every $b$.",
+    ),
+    Argument(
+        "the noise still counts more", r"Let $\sigma/\beta$ be the greater of the two terms.", sigma / beta - w * beta / nu
+    ),
+    Inequality(
+        "smaller batches than b_N",
+        sigma * nu / w - beta**2,
+        (Term(nu * beta / w, "the noise still counts more"),),
+        says=r"Then $b \le b_N$: the terms are equal at $b_N$ only.",
     ),
     Identity(
         "best batch for N samples: attained",
@@ -140,15 +203,62 @@ def _core(L: Tensor, start: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     }
 
 
-def _samples(D: Tensor, L: Tensor, sigma: Tensor, epsilon: Tensor, over: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    batch = over * (sigma / epsilon) ** 2
-    values = {"D": D, "L": L, "sigma": sigma, "epsilon": epsilon, "a": torch.ones_like(D)}
-    return batch * STEPS(b=batch, **values), values
+def _noisy_core(a: float, L: Tensor, start: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The same with phi in [1, a] and a coin in every gradient of the first two rounds, all four outcomes played."""
+    n, outcomes = len(L), torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    rows, coins = L.repeat_interleave(4, 0), outcomes.repeat(n, 1)
+    problem = Quadratic.oscillator(rows, torch.ones(len(rows)))
+    x = start * (L.sum(-1) / (L * start**2).sum(-1)).sqrt()[:, None]
+    size = noise * L.sum(-1)[:, None]
+
+    def shake(t: int, x: Tensor) -> Tensor:
+        return coins[:, t, None] * size.repeat_interleave(4, 0) if t < coins.shape[1] else torch.zeros_like(x)
+
+    def see(seen: Round) -> dict[str, Tensor]:
+        return {"G": (rows * seen.x).abs().sum(-1)}
+
+    leader = normalized(ROUNDS**-0.5 / a, phi=(1.0, a))
+    seen = play(problem, x.repeat_interleave(4, 0), leader, follower(1.0), rounds=ROUNDS, observe=see, noise=shake)
+    reached = seen["G"].mean(0).unflatten(0, (n, 4)).mean(1)
+    one = torch.ones_like(reached)
+    return ROUNDS * one, {
+        "D": (L * x**2 / 2).sum(-1),
+        "L": L.sum(-1),
+        "epsilon": reached,
+        "a": a * one,
+        "sigma": size.sum(-1) * coins.shape[1] / ROUNDS,
+        "b": one,
+    }
 
 
-def _budget(D: Tensor, L: Tensor, sigma: Tensor, N: Tensor, b: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    law = (2 * D * L * b / N).sqrt() + sigma / b.sqrt()
-    return law, {"D": D, "L": L, "sigma": sigma, "N": N, "a": torch.ones_like(D)}
+def _least(reaches: Callable[[Tensor], Tensor], high: Tensor) -> Tensor:
+    """The least T below `high` from which on the rate's bound reaches the target, by bisection."""
+    low = torch.zeros_like(high)
+    for _ in range(80):
+        middle = (low + high) / 2
+        enough = reaches(middle)
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    return high
+
+
+def _samples(
+    *, D: Tensor, L: Tensor, sigma: Tensor, epsilon: Tensor, over: Tensor, a: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Batch times the rounds after which the rate of theorem scala-rate is below epsilon, found by bisection."""
+    batch, one = over * (a * sigma / epsilon) ** 2, torch.ones_like(D)
+
+    def reaches(T: Tensor) -> Tensor:
+        return BEST(D=D, L=L, alpha_l=one, alpha_u=a, T=T, sigma=sigma, b=batch, e=0 * one) <= epsilon
+
+    values = {"D": D, "L": L, "sigma": sigma, "epsilon": epsilon, "a": a}
+    return batch * _least(reaches, 1e9 * one), values | {"b": batch}
+
+
+def _budget(*, D: Tensor, L: Tensor, sigma: Tensor, N: Tensor, b: Tensor, a: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The rate of theorem scala-rate after N/b rounds."""
+    one = torch.ones_like(D)
+    law = BEST(D=D, L=L, alpha_l=one, alpha_u=a, T=N / b, sigma=sigma, b=b, e=0 * one)
+    return law, {"D": D, "L": L, "sigma": sigma, "N": N, "a": a}
 
 
 SIZES = {"D": Range(0.25, 4), "L": Range(0.25, 4), "sigma": Range(0.25, 4)}
@@ -243,12 +353,18 @@ THEOREM = Theorem(
     ),
     bounds=(STEPS, SAMPLES, BUDGET),
     facts=(
-        Eq(sqrt(T_inf / T), 1 - sqrt(b_min / b), evaluate=False),
-        Eq(b_min, (a * sigma / epsilon) ** 2, evaluate=False),
-        Eq(T_inf, 2 * D * L * (a / epsilon) ** 2, evaluate=False),
-        Eq(b_star, sigma**2 * T / (2 * D * L), evaluate=False),
-        Eq(b_N, sigma * sqrt(N / (2 * D * L)), evaluate=False),
-        Eq(eta, sqrt(b) * sqrt(2 * D / (N * alpha_u**2 * L)), evaluate=False),
+        Equation(sqrt(T_inf / T), 1 - sqrt(b_min / b), "straight line", ROOT | {tau: sqrt(T)}),
+        Equation(b_min, (a * sigma / epsilon) ** 2),
+        Equation(T_inf, 2 * D * L * (a / epsilon) ** 2),
+        Equation(b_star, sigma**2 * T / (2 * D * L), "smaller batches than b^*", {b: b_star}),
+        Equation(b_N, sigma * sqrt(N / (2 * D * L)), "smaller batches than b_N", ROOT | {beta: sqrt(b_N)}),
+        Equation(
+            eta,
+            sqrt(b) * sqrt(2 * D / (N * alpha_u**2 * L)),
+            "square-root rule",
+            stands={eta: sqrt(2 * D / (T * alpha_u**2 * L))},
+            power=2,
+        ),
     ),
     proof=PROOF,
     attacks=(
@@ -260,8 +376,25 @@ THEOREM = Theorem(
             constant="C",
             sharp={"L": [1.0, 1.0], "start": [1.0, 1.0]},
         ),
-        Attack("samples", SAMPLES, _samples, SIZES | {"epsilon": Range(0.25, 4), "over": Range(1.25, 64)}, constant="C"),
-        Attack("budget", BUDGET, _budget, SIZES | {"N": Range(1, 64), "b": Range(0.25, 16)}, constant="C"),
+        *(
+            Attack(
+                f"steps with noise, a = {a:g}",
+                STEPS,
+                partial(_noisy_core, a),
+                {"L": Range(0.25, 4, size=2), "start": Range(0.25, 4, size=2), "noise": Range(0, 0.5, size=2)},
+                constant="C",
+                falls_at=share,
+            )
+            for a, share in ((1.0, 0.9), (2.0, 0.25))
+        ),
+        Attack(
+            "samples",
+            SAMPLES,
+            _samples,
+            SIZES | {"epsilon": Range(0.25, 4), "over": Range(1.25, 64), "a": Range(1, 4)},
+            constant="C",
+        ),
+        Attack("budget", BUDGET, _budget, SIZES | {"N": Range(1, 64), "b": Range(0.25, 16), "a": Range(1, 4)}, constant="C"),
     ),
     measurements=(
         Measurement(

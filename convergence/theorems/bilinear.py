@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from sympy import Eq, Expr, Integer, Rational, sqrt, symbols
+from sympy import Expr, Integer, Rational, sqrt, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
-from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.certificate import Identity, Inequality, Repeat, Square, Sum, Term
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.theorem import Argument, Assumption, Citation, Theorem
@@ -16,12 +17,43 @@ from convergence.unit_steps import path
 from toy_problems import Bilinear, DiracGAN, MinMaxProblem
 
 eta, h, s, T, r_0, C, p = symbols("eta h s T r_0 C p", positive=True)
-x, y, g = symbols("x y g", real=True)
+x, y, g, off, x_0, y_0, x_T, y_T, Q_0, Q_T = symbols("x y g off x_0 y_0 x_T y_T Q_0 Q_T", real=True)
+P = symbols("P_1:4", nonnegative=True)
+A, Z = (symbols(f"{letter}_1:4", real=True) for letter in "AZ")
 
-GROWTH = Bound("simultaneous", r"\|z_T\|", (1 + h**2) ** (T / 2) * r_0, lower=True)
-BOUNDED = Bound("alternating", r"\max_{t \le T} \|z_t\|", sqrt(C * (2 + h) / (2 - h)) * r_0, {C: Rational(1)})
-EXTRAGRADIENT = Bound("extragradient", r"\|z_T\|", (1 - h**2 + h**4) ** (T / 2) * r_0)
-DIRAC = Bound("Dirac-GAN", r"\|z_1\|", sqrt(1 + eta**2 * s**2) * r_0, lower=True)
+SETTING = {r"no constraint on $x$ and $y$, no noise": None}
+GROWTH = Bound(
+    "simultaneous",
+    r"\|z_T\|",
+    (1 + h**2) ** (T / 2) * r_0,
+    lower=True,
+    where=SETTING,
+    proofs=(Proved("T simultaneous steps", Z[0], {A[0]: r_0**2}, power=2),),
+)
+BOUNDED = Bound(
+    "alternating",
+    r"\max_{t \le T} \|z_t\|",
+    sqrt(C * (2 + h) / (2 - h)) * r_0,
+    {C: Rational(1)},
+    where={r"$0 < h < 2$": h < 2} | SETTING,
+    proofs=(Proved("ellipse", x_T**2 + y_T**2, {x_0: sqrt(r_0**2 - y_0**2)}, power=2, factor=1 - h / 2),),
+)
+EXTRAGRADIENT = Bound(
+    "extragradient",
+    r"\|z_T\|",
+    (1 - h**2 + h**4) ** (T / 2) * r_0,
+    where=SETTING,
+    proofs=(
+        Proved("T extragradient steps, h < 1", Z[1], {A[1]: r_0**2}, power=2),
+        Proved("T extragradient steps, h > 1", Z[2], {A[2]: r_0**2}, power=2),
+    ),
+)
+DIRAC = Bound(
+    "Dirac-GAN", r"\|z_1\|", sqrt(1 + eta**2 * s**2) * r_0, lower=True, where=SETTING,
+    proofs=(
+        Proved("Dirac-GAN step", (x - eta * g * y) ** 2 + (y + eta * g * x) ** 2, {x: sqrt(r_0**2 - y**2), g: s}, power=2),
+    ),
+)  # fmt: skip
 
 
 def _invariant(x: Expr, y: Expr) -> Expr:
@@ -31,6 +63,7 @@ def _invariant(x: Expr, y: Expr) -> Expr:
 y_next = y + h * x
 x_next = x - h * y_next
 x_half, y_half = x - h * y, y + h * x
+EXTRA = {x: x - h * y_half, y: y + h * x_half}
 
 PROOF = (
     Argument(
@@ -44,30 +77,65 @@ PROOF = (
         (1 + h**2) * (x**2 + y**2),
         says=r"Both answer to the other's old move: $\|z\|$ grows by exactly $\sqrt{1 + h^2}$.",
     ),
+    Repeat(
+        "T simultaneous steps",
+        "simultaneous step",
+        T,
+        (T, h),
+        {x: x - h * y, y: y + h * x},
+        1 + h**2,
+        x**2 + y**2,
+        P[0],
+        A[0],
+        Z[0],
+        grows=True,
+    ),
     Identity(
         "alternating step",
         _invariant(x_next, y_next),
         _invariant(x, y),
         says=r"The follower first, warm, then the leader against its new answer: $Q = x^2 + y^2 + hxy$ is invariant.",
     ),
+    Sum(
+        "T alternating steps",
+        "alternating step, reversed",
+        T,
+        (T, h),
+        {x: x_next, y: y_next},
+        telescopes=((Integer(1), _invariant(x, y), Q_0, Q_T),),
+        says=r"$Q_0 \ge Q_T$ (indeed they are equal).",
+    ),
     Inequality(
         "ellipse from inside",
-        _invariant(x, y) - (1 - h / 2) * (x**2 + y**2),
-        (Term(h / 2, Square(x + y)),),
+        _invariant(x_T, y_T) - (1 - h / 2) * (x_T**2 + y_T**2),
+        (Term(h / 2, Square(x_T + y_T)),),
         says=r"$(1 - h/2)\|z\|^2 \le Q$",
     ),
     Inequality(
         "ellipse from outside",
-        (1 + h / 2) * (x**2 + y**2) - _invariant(x, y),
-        (Term(h / 2, Square(x - y)),),
-        says=r"$Q \le (1 + h/2)\|z\|^2$; so $\|z_t\|^2 \le \frac{2+h}{2-h}\|z_0\|^2$ for ever where $h < 2$.",
+        (1 + h / 2) * (x_0**2 + y_0**2) - _invariant(x_0, y_0),
+        (Term(h / 2, Square(x_0 - y_0)),),
+        says=r"$Q \le (1 + h/2)\|z\|^2$",
+    ),
+    Inequality(
+        "ellipse",
+        (1 + h / 2) * (x_0**2 + y_0**2) - (1 - h / 2) * (x_T**2 + y_T**2),
+        (
+            Term(1, "ellipse from outside"),
+            Term(1, "Q at the start"),
+            Term(1, "T alternating steps"),
+            Term(1, "Q in the end"),
+            Term(1, "ellipse from inside"),
+        ),
+        region={h: 2 / (1 + p)},
+        says=r"So $\|z_T\|^2 \le \frac{2+h}{2-h}\|z_0\|^2$ for every $T$ where $h < 2$.",
     ),
     Identity(
         "areas",
-        (x - h * (y + h * x)).diff(x) * (y + h * x).diff(y) - s,
+        (x - h * (y + h * x)).diff(x) * (y + h * x).diff(y) - off,
         Integer(1),
-        region={s: (x - h * (y + h * x)).diff(y) * (y + h * x).diff(x)},
-        says=r"The alternating step $\begin{pmatrix}1 - h^2 & -h\\ h & 1\end{pmatrix}$ has determinant 1 (here $s$ is the "
+        region={off: (x - h * (y + h * x)).diff(y) * (y + h * x).diff(x)},
+        says=r"The alternating step $\begin{pmatrix}1 - h^2 & -h\\ h & 1\end{pmatrix}$ has determinant 1 (here off is the "
         r"product of its off-diagonal entries) and trace $2 - h^2$.",
     ),
     Inequality(
@@ -82,6 +150,32 @@ PROOF = (
         (x - h * y_half) ** 2 + (y + h * x_half) ** 2,
         (1 - h**2 + h**4) * (x**2 + y**2),
         says=r"Gradients at a half step: $\|z\|$ shrinks by exactly $\sqrt{1 - h^2 + h^4}$.",
+    ),
+    Repeat(
+        "T extragradient steps, h < 1",
+        "extragradient step, reversed",
+        T,
+        (T, h, p),
+        EXTRA,
+        1 - h**2 + h**4,
+        x**2 + y**2,
+        P[1],
+        A[1],
+        Z[1],
+        region={h: 1 / (1 + p)},
+    ),
+    Repeat(
+        "T extragradient steps, h > 1",
+        "extragradient step, reversed",
+        T,
+        (T, h, p),
+        EXTRA,
+        1 - h**2 + h**4,
+        x**2 + y**2,
+        P[2],
+        A[2],
+        Z[2],
+        region={h: 1 + p},
     ),
     Inequality(
         "extragradient shrinks",
@@ -162,10 +256,21 @@ def _core_beside_others(effort: Effort) -> Sequence[Curve]:
     values: dict[str, Tensor | float] = {"h": eta, "r_0": torch.ones(n, dtype=torch.float64)}
     later = t[:, None].double()
     return [
-        Curve("simultaneous", t, _simultaneous(game, x, y, eta, rounds)[t] / start, GROWTH(T=later, **values), lower=True),
+        Curve(
+            "simultaneous",
+            t,
+            _simultaneous(game, x, y, eta, rounds)[t] / start,
+            GROWTH(T=later, **values),
+            lower=True,
+            of="simultaneous",
+        ),
         Curve("alternating: the core, warm follower", t, core, BOUNDED(**values)[None].expand_as(core)),
         Curve(
-            "extragradient", t, _simultaneous(game, x, y, eta, rounds, extra=True)[t] / start, EXTRAGRADIENT(T=later, **values)
+            "extragradient",
+            t,
+            _simultaneous(game, x, y, eta, rounds, extra=True)[t] / start,
+            EXTRAGRADIENT(T=later, **values),
+            of="extragradient",
         ),
     ]
 
@@ -187,11 +292,15 @@ THEOREM = Theorem(
         "r_0": r"$\|z_0\|$",
         "s": r"the Dirac-GAN's $1/(1 + e^{xy})$ at $z_0$",
     },
-    assumptions=(Assumption("free follower", r"$Y$ is the whole space, both players take raw steps of the same size $\eta$."),),
+    assumptions=(
+        Assumption("free follower", r"$Y$ is the whole space, both players take raw steps of the same size $\eta$."),
+        Assumption("Q at the start", r"$Q_0$ is $Q$ at $z_0 = (x_0, y_0)$,", _invariant(x_0, y_0) - Q_0),
+        Assumption("Q in the end", r"$Q_T$ at $z_T$.", Q_T - _invariant(x_T, y_T)),
+    ),
     bounds=(BOUNDED, GROWTH, EXTRAGRADIENT, DIRAC),
     facts=(
-        Eq(_invariant(x_next, y_next), _invariant(x, y), evaluate=False),
-        Eq((x - h * y) ** 2 + (y + h * x) ** 2, (1 + h**2) * (x**2 + y**2), evaluate=False),
+        Equation(_invariant(x_next, y_next), _invariant(x, y), "alternating step"),
+        Equation((x - h * y) ** 2 + (y + h * x) ** 2, (1 + h**2) * (x**2 + y**2), "simultaneous step"),
     ),
     proof=PROOF,
     attacks=(

@@ -10,6 +10,7 @@ from torch import Tensor
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.random_games import random_games, symmetric_norm
@@ -22,10 +23,23 @@ dx, dy, Adx, Bdy, Btdx, Cdy = vectors("dx dy Adx Bdy Btdx Cdy")
 
 _CURVATURE = r"\|\nabla\Phi(x) - \nabla\Phi(x')\| \,/\, \|x - x'\|"
 _ANSWER = r"\|y^*(x) - y^*(x')\| \,/\, \|x - x'\|"
-SMOOTHNESS = Bound("smoothness", _CURVATURE, l**2 / mu)
-ANSWER = Bound("answer", _ANSWER, sqrt((l / mu) ** 2 - 1))
-BLOCK_SMOOTHNESS = Bound("block smoothness", _CURVATURE, l_xx + l_xy**2 / mu)
-BLOCK_ANSWER = Bound("block answer", _ANSWER, l_xy / mu)
+_KAPPA = {r"$l \ge \mu > 0$": l >= mu}
+SMOOTHNESS = Bound(
+    "smoothness", _CURVATURE, l**2 / mu, where=_KAPPA,
+    proofs=(Proved("smoothness, squared", norm2(Adx + Bdy) / norm2(dx), power=2, factor=norm2(dx)),),
+)  # fmt: skip
+ANSWER = Bound(
+    "answer", _ANSWER, sqrt((l / mu) ** 2 - 1), where=_KAPPA,
+    proofs=(Proved("answer, squared", norm2(dy) / norm2(dx), power=2, factor=mu**2 * norm2(dx)),),
+)  # fmt: skip
+BLOCK_SMOOTHNESS = Bound(
+    "block smoothness", _CURVATURE, l_xx + l_xy**2 / mu,
+    proofs=(Proved("block smoothness, squared", norm2(Adx + Bdy) / norm2(dx), power=2, factor=norm2(dx)),),
+)  # fmt: skip
+BLOCK_ANSWER = Bound(
+    "block answer", _ANSWER, l_xy / mu,
+    proofs=(Proved("block answer, squared", norm2(dy) / norm2(dx), power=2, factor=mu**2 * norm2(dx)),),
+)  # fmt: skip
 
 PROOF = (
     Argument(
@@ -259,6 +273,7 @@ THEOREM = Theorem(
             partial(_over_conditioning, ANSWER),
             alt="Lipschitz constant of the best answer against the condition number: the extremal game lies on the dashed "
             "bound, random games below it.",
+            of="answer",
         ),
     ),
     remarks=(

@@ -1,24 +1,27 @@
 """A delayed start saves ascent steps and pays with the follower's absence: the exact exchange rate."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from sympy import Eq, Integer, Rational, symbols
+from sympy import Integer, Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
-from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.certificate import Identity, Inequality, Square, Sum, Term
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
-from convergence.theorem import Argument, Assumption, Theorem
+from convergence.theorem import Assumption, Theorem
 from convergence.theorems.projected_ascent import CONTRACTION
 from convergence.theorems.restart import games, inner_error, starts
 from toy_problems import Quadratic
 
 beta, omega, q, K, T, t_s, cost = symbols("beta omega q K T t_s cost", positive=True)
-Q, Y, R, e_before, e_after, E_1, E_2, late, s = symbols("Q Y R e_before e_after E_1 E_2 late s", positive=True)
+Q, Y, R, e_before, e_after, late, s = symbols("Q Y R e_before e_after late s", positive=True)
+B_1, B_2 = symbols("B_1 B_2", nonnegative=True)
 C_1, C_2 = symbols("C_1 C_2", positive=True)
 
 ERROR = Bound(
@@ -26,6 +29,8 @@ ERROR = Bound(
     r"\frac1T \sum_{t<T} \sum_i e_{t,i}",
     beta * omega * (C_1 * t_s / T + C_2 * (1 - t_s / T) * q**K),
     constants={C_1: Integer(1), C_2: Integer(1)},
+    proofs=(Proved("all rounds", (B_1 + B_2) / T, {Q: q**K, late: T - t_s}),),
+    where={r"$0 \le t_s \le T$, $y_0 = 0$, $q$ as in theorem projected-ascent": t_s <= T},
 )
 COST = t_s + (1 + K) * (T - t_s)
 
@@ -42,14 +47,37 @@ PROOF = (
         (Term(1, "coupling after"), Term(beta, "contraction"), Term(beta * Q, "ball")),
         says=r"The follower starts from $0$ and makes $K$ steps, $Q = q^K$.",
     ),
-    Argument("mean before", r"The mean over the first $t_s$ rounds, $E_1$, obeys the same bound.", beta * omega - E_1),
-    Argument("mean after", r"So does the mean over the others, $E_2$.", beta * omega * Q - E_2),
+    Sum(
+        "rounds before",
+        "before the delay",
+        t_s,
+        (t_s, beta, omega),
+        sums=((Integer(-1), e_before, B_1),),
+        rest=beta * omega,
+        says=r"$B_1$ is the sum of errors over the first $t_s$ rounds,",
+    ),
+    Sum(
+        "rounds after",
+        "after the delay",
+        late,
+        (late, beta, omega, Q),
+        sums=((Integer(-1), e_after, B_2),),
+        rest=beta * omega * Q,
+        says=r"$B_2$ that over the others.",
+    ),
     Inequality(
         "all rounds",
-        beta * omega * (t_s / T + (1 - t_s / T) * Q) - (t_s * E_1 + (T - t_s) * E_2) / T,
-        (Term(t_s / T, "mean before"), Term((T - t_s) / T, "mean after")),
+        beta * omega * (t_s / T + (1 - t_s / T) * Q) - (B_1 + B_2) / T,
+        (Term(1 / T, "rounds before"), Term(1 / T, "rounds after")),
         region={T: t_s + late},
-        says=r"Weighted by their shares of the $T$ rounds.",
+        says=r"Their mean over the $T$ rounds.",
+    ),
+    Identity(
+        "cost",
+        t_s + (1 + K) * late,
+        COST,
+        region={T: t_s + late},
+        says=r"A gradient a round before the follower joins, $K$ more in each of the others.",
     ),
     Identity(
         "bound as a function of cost",
@@ -66,11 +94,9 @@ PROOF = (
     ),
 )
 
-ROUNDS, DELAY, STEPS = 3, 1, 2
 
-
-def _three_rounds(mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, Values]:
-    """The core, t_s = 1 of T = 3, K = 2, rho = 1: two scalar layers that both couple to one noise.
+def _rounds(T: int, t_s: int, K: int, *, mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, Values]:
+    """The core, rho = 1: two scalar layers that both couple to one noise.
 
     The radius is `reach` times the size of the first answer without a ball.
     """
@@ -81,13 +107,13 @@ def _three_rounds(mu: Tensor, b: Tensor, reach: Tensor, x: Tensor) -> tuple[Tens
         problem,
         torch.stack([x, x], -1),
         normalized(2.0**-10),
-        follower(1.0, STEPS),
-        rounds=ROUNDS,
-        delay=DELAY,
+        follower(1.0, K),
+        rounds=T,
+        delay=t_s,
         observe=lambda r: {"e": inner_error(problem, r.x, r.u)},
     )
     rate = CONTRACTION(l=mu, mu=mu, rho=1.0, K=1.0, r_0=1.0)
-    fixed = {"K": STEPS, "T": ROUNDS, "t_s": DELAY}
+    fixed = {"K": K, "T": T, "t_s": t_s}
     return seen["e"].mean(0), {"beta": 2.5 * b, "omega": omega, "q": rate} | {
         k: torch.tensor(float(v)) for k, v in fixed.items()
     }
@@ -173,17 +199,22 @@ THEOREM = Theorem(
         Assumption("envelope", r"$\nabla_i\Phi(x) = \nabla_{x_i} f(x,y^*(x))$.", proved_by="danskin"),
     ),
     bounds=(ERROR,),
-    facts=(Eq(cost, COST),),
+    facts=(Equation(cost, COST, "cost", {late: T - t_s}, stands={cost: t_s + (1 + K) * (T - t_s)}),),
     proof=PROOF,
     attacks=tuple(
         Attack(
-            name,
+            f"{name}, {t_s} of {T}, K = {K}",
             ERROR,
-            _three_rounds,
-            {"mu": Range(0.125, 0.5), "b": Range(0.5, 2), "reach": Range(0.9, 1.2), "x": Range(0.25, 1)},
+            partial(_rounds, T, t_s, K),
+            {"mu": Range(0.0625, 0.5), "b": Range(0.5, 2), "reach": Range(0.9, 1.2), "x": Range(0.25, 1)},
             constant=constant,
         )
-        for name, constant in (("rounds without", "C_1"), ("rounds with", "C_2"))
+        for name, constant, (T, t_s, K) in (
+            ("rounds without", "C_1", (3, 1, 2)),
+            ("rounds with", "C_2", (3, 1, 2)),
+            ("rounds without", "C_1", (5, 3, 1)),
+            ("rounds with", "C_2", (5, 1, 3)),
+        )
     ),
     measurements=(
         Measurement(
@@ -208,7 +239,8 @@ THEOREM = Theorem(
     ),
     remarks=(
         r"Honest consequence: with $y = 0$ throughout $\sum_i e_i \le (\sum_i\beta_i)\omega$ as well. So this bound alone "
-        r"cannot show that noise helps; it shows how much of the error each gradient buys back.",
+        r"cannot show that noise helps; it shows how much of the error each gradient buys back. Theorem shipped-follower does, "
+        r"where the gradient at 0 is long.",
         r"At equal cost, up to $2T$ gradients a sample, $K = 1$ from an earlier round has the smallest bound, as $(1-q^K)/K$ "
         r"falls with $K$. More ascent steps pay only once the follower plays in every round.",
     ),

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from sympy import Rational, symbols
+from sympy import Integer, Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
-from convergence.certificate import Dot, Identity, Inequality, Term, norm2, vectors
+from convergence.certificate import Dot, Identity, Inequality, Sum, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import descent, follower, play
@@ -22,6 +23,8 @@ from toy_problems.quadratic import concave_quadratic_maximiser
 D, T, G, eta, l, Delta = symbols("D T G eta l Delta", positive=True)  # noqa: E741 - the theory's letter
 C_1, C_2, C_3 = symbols("C_1 C_2 C_3", positive=True)
 F, F_hat, v, v_hat, M_next, G_2 = symbols("F F_hat v v_hat M_next G_2", real=True)
+E, E_0, E_T, gap = symbols("E E_0 E_T gap", real=True)
+M = symbols("M", nonnegative=True)
 e, g = vectors("e g")
 
 RATE = Bound(
@@ -29,11 +32,16 @@ RATE = Bound(
     r"\frac1T\sum_t\mathbb E\|\nabla\Phi_{1/2l}(x_t)\|^2",
     C_1 * D / (eta * T) + C_2 * eta * l * G**2 + C_3 * l * Delta,
     {C_1: Rational(2), C_2: Rational(2), C_3: Rational(4)},
+    proofs=(Proved("solved for the mean", M, {gap: Delta}),),
+    where={
+        r"$f(\cdot, y)$ is $l$-weakly convex, gradients are unbiased and bounded by $G$, $\inf\Phi > -\infty$, no "
+        r"constraint on $x$": None
+    },
 )
 
 PROOF = (
     Citation(
-        "envelope",
+        "envelope, cited",
         r"$\Phi = \max_y f(\cdot,y)$ is $l$-weakly convex, so $\Phi(z) + l\|z - x\|^2$ has one minimiser $\hat x$; with $e = "
         r"\hat x - x$, $\nabla\Phi_{1/2l}(x) = -2le$, and it is a subgradient of $\Phi$ at $\hat x$.",
         "Moreau 1965; Rockafellar and Wets 1998; Davis and Drusvyatskiy 2019, section 2; Lin, Jin and Jordan 2020",
@@ -58,8 +66,9 @@ PROOF = (
     ),
     Inequality(
         "one step",
-        (F_hat + l * norm2(e)) - M_next - eta * norm2(2 * l * e) / 2 + 2 * l * eta * (F - v) + l * eta**2 * G**2,
+        E - M_next - eta * norm2(2 * l * e) / 2 + 2 * l * eta * (F - v) + l * eta**2 * G**2,
         (
+            Term(1, "envelope"),
             Term(1, "envelope at the next point"),
             Term(2 * l * eta, "the step points towards it"),
             Term(l * eta**2, "bounded gradients"),
@@ -67,7 +76,22 @@ PROOF = (
         says=r"$\Phi_{1/2l}$ falls by $\frac\eta2\|\nabla\Phi_{1/2l}(x_t)\|^2$, up to the follower's gap and the "
         r"step's own size.",
     ),
-    Argument("sum", r"Take expectations, sum over $t$, divide by $\eta T/2$."),
+    Sum(
+        "all steps",
+        "one step",
+        T,
+        (T, eta, l, G),
+        {E: M_next},
+        telescopes=((Integer(1), E, E_0, E_T),),
+        means=((-eta / 2, norm2(2 * l * e), M), (2 * l * eta, F - v, gap)),
+        rest=l * eta**2 * G**2,
+        says=r"In expectation. $M$ is the theorem's mean, gap that of $\Phi(x_t) - f(x_t, y_t)$, which is $\Delta$.",
+    ),
+    Inequality(
+        "solved for the mean",
+        2 * D / (eta * T) + 2 * eta * l * G**2 + 4 * l * gap - M,
+        (Term(2 / (eta * T), "all steps"), Term(2 / (eta * T), "bounded below")),
+    ),
     Identity(
         "best step",
         (2 * D / (eta * T) + 2 * eta * l * G**2) ** 2,
@@ -276,6 +300,8 @@ THEOREM = Theorem(
             r"\langle -2le, -e\rangle - \frac l2\|e\|^2$.",
             F - F_hat - Dot(-2 * l * e, -e) + l * norm2(e) / 2,
         ),
+        Assumption("envelope", r"$E = \Phi_{1/2l}(x) = \Phi(\hat x) + l\|e\|^2$.", E - F_hat - l * norm2(e)),
+        Assumption("bounded below", r"$D$ is finite: $\Phi_{1/2l}(x_0) - \Phi_{1/2l}(x_T) \le D$.", D - (E_0 - E_T)),
         Assumption("maximum", r"$\Phi(\hat x) \ge f(\hat x, y_t)$.", F_hat - v_hat),
         Assumption(
             "envelope at the next point",

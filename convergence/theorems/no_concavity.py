@@ -8,7 +8,8 @@ from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
-from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
+from convergence.certificate import Dot, Inequality, Norm2, Sum, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower
@@ -18,11 +19,23 @@ from toy_problems import Bilinear, DiracGAN, MinMaxProblem, RobustLeastSquares
 
 beta_i, omega, rho, l, R_0, s = symbols("beta_i omega rho l R_0 s", positive=True)  # noqa: E741 - the theory's letter
 C_1, C_2 = symbols("C_1 C_2", positive=True)
-d, g, t, y_0, y_K, y_star, e = vectors("d g t y_0 y_K y_star e")
+A, Z = symbols("A Z", nonnegative=True)
+K = symbols("K", positive=True)
+d, g, t, y_K, y_star, e = vectors("d g t y_K y_star e")
 p = d - rho * g - rho * t
 
-CONCAVE = Bound("concave", r"e_i", C_1 * beta_i * omega, constants={C_1: Integer(1)})
-ANY = Bound("no concavity", r"e_i", C_2 * beta_i * omega, constants={C_2: Integer(2)})
+CONCAVE = Bound(
+    "concave",
+    r"e_i",
+    C_1 * beta_i * omega,
+    constants={C_1: Integer(1)},
+    proofs=(Proved("from zero", norm2(e), power=2),),
+    where={r"$f(x,\cdot)$ is concave, $y_0 = 0$, $\rho \le 2/l_{yy}$": None},
+)
+ANY = Bound(
+    "no concavity", r"e_i", C_2 * beta_i * omega, constants={C_2: Integer(2)},
+    proofs=(Proved("no concavity", norm2(e), power=2),),
+)  # fmt: skip
 
 PROOF = (
     Argument(
@@ -42,12 +55,29 @@ PROOF = (
         region={rho: 2 / (l * (1 + s))},
         says=r"$f$ concave and $l$-smooth in $y$, $\rho \le 2/l$: a step never leads away from $y^*$.",
     ),
-    Argument("not further", r"Repeat: $\|y_K - y^*\| \le \|y_0 - y^*\|$.", norm2(y_0 - y_star) - norm2(y_K - y_star)),
+    Sum(
+        "not further",
+        "not expansive",
+        K,
+        (K, rho, l, s),
+        {d: p},
+        telescopes=((Integer(1), norm2(d), A, Z),),
+        region={rho: 2 / (l * (1 + s))},
+        says=r"$A = \|y_0 - y^*\|^2$ is not below $Z = \|y_K - y^*\|^2$.",
+    ),
     Inequality(
         "concave",
-        beta_i**2 * norm2(y_0 - y_star) - norm2(e),
-        (Term(1, "coupling"), Term(beta_i**2, "not further")),
-        says=r"$e_i \le \beta_i\|y_0 - y^*\|$, which is $\beta_i\|y^*\| \le \beta_i\omega$ from $y_0 = 0$.",
+        beta_i**2 * A - norm2(e),
+        (Term(1, "coupling"), Term(beta_i**2, "the last distance"), Term(beta_i**2, "not further")),
+        region={rho: 2 / (l * (1 + s))},
+        says=r"$e_i \le \beta_i\|y_0 - y^*\|$",
+    ),
+    Inequality(
+        "from zero",
+        beta_i**2 * omega**2 - norm2(e),
+        (Term(1, "concave"), Term(beta_i**2, "the first distance"), Term(beta_i**2, "answer in the ball")),
+        region={rho: 2 / (l * (1 + s))},
+        says=r"which is $\beta_i\|y^*\| \le \beta_i\omega$ from $y_0 = 0$.",
     ),
     Inequality(
         "diameter",
@@ -131,12 +161,14 @@ def _over_steps(effort: Effort) -> Sequence[Curve]:
     steps, curves = [1, 2, 4, 8, 16, 32], []
     for label, (problem, x, bound) in _toys(effort.seeds).items():
         measured = torch.stack([_relative_error(problem, x, k) for k in steps])
-        curves.append(Curve(label, steps, measured, bound(beta_i=1.0, omega=1.0).expand_as(measured)))
+        curves.append(Curve(label, steps, measured, bound(beta_i=1.0, omega=1.0).expand_as(measured), of=bound.name))
     # The sharp one: slopes that lead away from the maximum.
     one = torch.ones(effort.seeds, dtype=torch.float64)
     slope = torch.linspace(-0.3, -0.06, effort.seeds, dtype=torch.float64)
     measured = torch.stack([(ascend(slope, 4 * one, 0.1 * one, one, k) - one).abs() for k in steps])
-    curves.append(Curve("misleading slope, not concave", steps, measured, ANY(beta_i=1.0, omega=1.0).expand_as(measured)))
+    curves.append(
+        Curve("misleading slope, not concave", steps, measured, ANY(beta_i=1.0, omega=1.0).expand_as(measured), of=ANY.name)
+    )
     return curves
 
 
@@ -181,6 +213,8 @@ THEOREM = Theorem(
             r"$\|e\| \le \beta_i\|y_K - y^*\|$, $e$ the error of layer $i$.",
             beta_i**2 * norm2(y_K - y_star) - norm2(e),
         ),
+        Assumption("the first distance", r"$A = \|y_0 - y^*\|^2$ is $\|y^*\|^2$, as $y_0 = 0$.", norm2(y_star) - A),
+        Assumption("the last distance", r"$Z = \|y_K - y^*\|^2$.", Z - norm2(y_K - y_star)),
         Assumption("noise in the ball", r"$\|y_K\| \le \omega$.", omega**2 - norm2(y_K)),
         Assumption("answer in the ball", r"$\|y^*\| \le \omega$.", omega**2 - norm2(y_star)),
     ),

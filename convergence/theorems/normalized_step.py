@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from sympy import Integer, symbols
+from sympy import Expr, Integer, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Square, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
@@ -16,14 +17,34 @@ from convergence.theorem import Argument, Assumption, Theorem
 from toy_problems import BallHuber, MinMaxProblem
 
 G, B, s, e, r, m, C = symbols("G B s e r m C", positive=True)
-c, v = symbols("c v", real=True)
+c, v, cos = symbols("c v cos", real=True)
 g, w, n = vectors("g w n")
 
 LOST = r"\|g\| - \mathbb{E}\left\langle g, \tfrac{u}{\|u\|}\right\rangle"
-NOISE = Bound("noise", LOST, C * G * s**2 / (G**2 + s**2), {C: Integer(2)})
-SIMPLE = Bound("noise, simple form", LOST, C * s, {C: Integer(1)})
-BIASED = Bound("noise and bias", LOST, s + C * e, {C: Integer(2)})
+UNITS: dict[Expr, Expr] = {s: s / G}  # certificates measure the noise in units of the gradient
+SAMPLES = {r"$\mathbb{E}\|u - \mathbb{E}u\|^2 \le s^2$, and the step does not look at the noise in advance": None}
+NOISE = Bound(
+    "noise",
+    LOST,
+    C * G * s**2 / (G**2 + s**2),
+    {C: Integer(2)},
+    where=SAMPLES | {r"$\mathbb{E}u = g$": None},
+    proofs=(Proved("lemma", G * (1 - cos), UNITS, factor=1 / G),),
+)
+SIMPLE = Bound(
+    "noise, simple form",
+    LOST,
+    C * s,
+    {C: Integer(1)},
+    where=SAMPLES | {r"$\mathbb{E}u = g$": None},
+    proofs=(Proved("simple form", G * (1 - cos), UNITS, factor=1 / G),),
+)
+BIASED = Bound(
+    "noise and bias", LOST, s + C * e, {C: Integer(2)}, where=SAMPLES | {r"$\|\mathbb{E}u - g\| \le e$": None},
+    proofs=(Proved("bias costs twice", G - Dot(g, n)),),
+)  # fmt: skip
 
+CHOICE = {m: 1 + s**2}
 PROOF = (
     Argument(
         "units",
@@ -45,19 +66,23 @@ PROOF = (
     ),
     Argument(
         "mean",
-        r"The mean over the outcomes is $1 - \mathbb{E} c \le \frac{2}{m^2}\,(v + (m-1)^2)$ with $v = \mathbb{E}\|u - g\|^2$.",
+        r"The mean over the outcomes is $1 - \mathbb{E} c \le \frac{2}{m^2}\,(v + (m-1)^2)$ with $v = \mathbb{E}\|u - g\|^2$; "
+        r"cos is $\mathbb{E} c$.",
+        2 * (v + (m - 1) ** 2) / m**2 - (1 - cos),
     ),
     Inequality(
         "choice of m",
         2 * s**2 / (1 + s**2) - 2 * (v + (m - 1) ** 2) / m**2,
         (Term(2 / (1 + s**2) ** 2, "variance"),),
-        region={m: 1 + s**2},
+        region=CHOICE,
         says=r"$m = 1 + s^2$ turns this into $1 - \mathbb{E} c \le 2s^2/(1+s^2)$: the first bound, in units of $\|g\|$.",
     ),
+    Inequality("lemma", 2 * s**2 / (1 + s**2) - (1 - cos), (Term(1, "choice of m"), Term(1, "mean")), region=CHOICE),
     Inequality(
         "simple form",
-        s - 2 * G * s**2 / (G**2 + s**2),
-        (Term(s / (G**2 + s**2), Square(G - s)),),
+        s - (1 - cos),
+        (Term(1, "lemma"), Term(s / (1 + s**2), Square(1 - s))),
+        region=CHOICE,
         says=r"The first bound is at most $s$, and equals $s$ at $s = \|g\|$.",
     ),
     Inequality(
@@ -175,7 +200,7 @@ def _core_over_noise(effort: Effort) -> Sequence[Curve]:
     s_over_g = torch.tensor(ratios, dtype=torch.float64)[:, None]
     return [
         Curve("worst noise", ratios, torch.stack(worst), NOISE(G=1.0, s=s_over_g)),
-        Curve("Gaussian noise", ratios, torch.stack(gaussian), SIMPLE(s=s_over_g)),
+        Curve("Gaussian noise", ratios, torch.stack(gaussian), SIMPLE(s=s_over_g), of=SIMPLE.name),
     ]
 
 

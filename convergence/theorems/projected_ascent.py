@@ -1,6 +1,7 @@
 """Projected ascent contracts: the follower's K steps bring it q^K closer to its best answer."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from sympy import Max, symbols
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
-from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
+from convergence.certificate import Dot, Inequality, Norm2, Repeat, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, normalized, play
@@ -18,13 +20,21 @@ from toy_problems import Quadratic
 l, mu, rho, a, s = symbols("l mu rho a s", positive=True)  # noqa: E741 - the theory's letter
 r_0, K = symbols("r_0 K", positive=True)
 d, g, t = vectors("d g t")
+P_s, A_s, Z_s, P_l, A_l, Z_l = symbols("P_s A_s Z_s P_l A_l Z_l", nonnegative=True)
 p = d - rho * g - rho * t
 
 CONTRACTION = Bound(
     "contraction",
     r"\|y_K - y^*(x)\|",
     Max(abs(1 - rho * mu), abs(1 - rho * l)) ** K * r_0,
+    proofs=(
+        Proved("K short steps", Z_s, {A_s: r_0**2}, power=2),
+        Proved("K long steps", Z_l, {A_l: r_0**2}, power=2),
+    ),
+    where={r"$l \ge \mu > 0$, $\rho > 0$": l >= mu},
 )
+SHORT = {l: mu + a, rho: 2 / ((2 * mu + a) * (1 + s))}
+LONG = {l: mu + a, rho: (2 + s) / (2 * mu + a)}
 
 PROOF = (
     Argument(
@@ -42,7 +52,7 @@ PROOF = (
             Term(rho * (2 - rho * (l + mu)) / (l - mu), Norm2(g - mu * d)),
             Term(rho**2, Norm2(t)),
         ),
-        region={l: mu + a, rho: 2 / ((2 * mu + a) * (1 + s))},
+        region=SHORT,
         says=r"For $\rho \le 2/(l+\mu)$ and $l > \mu$: $\|p\| \le (1 - \rho\mu)\|d\|$.",
     ),
     Inequality(
@@ -54,10 +64,38 @@ PROOF = (
             Term(rho * (rho * (l + mu) - 2) / (l - mu), Norm2(l * d - g)),
             Term(rho**2, Norm2(t)),
         ),
-        region={l: mu + a, rho: (2 + s) / (2 * mu + a)},
+        region=LONG,
         says=r"For $\rho \ge 2/(l+\mu)$: $\|p\| \le (\rho l - 1)\|d\|$.",
     ),
-    Argument("K steps", r"Repeat. The case $l = \mu$, where $g = \mu d$, follows by continuity in $l$."),
+    Repeat(
+        "K short steps",
+        "short steps",
+        K,
+        (rho, mu, l, a, s, K),
+        {d: p},
+        (1 - rho * mu) ** 2,
+        norm2(d),
+        P_s,
+        A_s,
+        Z_s,
+        region=SHORT,
+        says=r"$\|y_K - y^*\|^2 \le (1-\rho\mu)^{2K}\|y_0 - y^*\|^2$.",
+    ),
+    Repeat(
+        "K long steps",
+        "long steps",
+        K,
+        (rho, mu, l, a, s, K),
+        {d: p},
+        (1 - rho * l) ** 2,
+        norm2(d),
+        P_l,
+        A_l,
+        Z_l,
+        region=LONG,
+        says=r"$\|y_K - y^*\|^2 \le (\rho l - 1)^{2K}\|y_0 - y^*\|^2$.",
+    ),
+    Argument("one curvature", r"The case $l = \mu$, where $g = \mu d$, follows by continuity in $l$."),
 )
 
 
@@ -74,6 +112,26 @@ def _one_dimension(l: Tensor, mu: Tensor, omega: Tensor, x: Tensor, rho: Tensor)
     after = problem.project_y(start + rho[:, None] * problem.grad_y(x, start))
     r = (start - best).norm(dim=-1)
     return (after - best).norm(dim=-1), {"l": l, "mu": mu, "rho": rho, "K": torch.ones_like(l), "r_0": r}
+
+
+def _core(K: int, curvature: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """K steps of scala.Adversary, rho = 1 being the unit, on a separable quadratic in a ball `reach` times its best answer."""
+    problem = Quadratic(torch.zeros(len(x), 2, 2), torch.diag_embed(torch.ones(len(x), 2)), torch.diag_embed(curvature))
+    r = problem.y_star(x).norm(dim=-1)
+    omega = (reach * r).clamp_min(2.0**-10)
+    problem = Quadratic(problem.A, problem.B, problem.C, omega=omega)
+    at = torch.zeros_like(x)
+    at[:, 0] = omega
+    adversary = follower(1.0, K)
+
+    def objective(noise: Tensor | None) -> Tensor:
+        assert noise is not None
+        return problem.f(x, noise).sum()
+
+    best, found = problem.y_star(x), adversary.respond(objective, at).noise
+    one = torch.ones_like(r)
+    values = {"l": curvature.amax(-1), "mu": curvature.amin(-1), "rho": one, "K": K * one, "r_0": best.norm(dim=-1)}
+    return (found - best).norm(dim=-1), values
 
 
 def _core_over_steps(effort: Effort) -> Sequence[Curve]:
@@ -142,6 +200,15 @@ THEOREM = Theorem(
                 "x": Range(-1, 1, size=2),
                 "rho": Range(0.25, 1.75),
             },
+        ),
+        *(
+            Attack(
+                f"{K} steps of the core",
+                CONTRACTION,
+                partial(_core, K),
+                {"curvature": Range(0.0625, 1.9375, size=2), "reach": Range(0.75, 4), "x": Range(-1, 1, size=2)},
+            )
+            for K in (2, 5)
         ),
     ),
     measurements=(

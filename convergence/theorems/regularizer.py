@@ -8,7 +8,8 @@ from torch import Tensor
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
-from convergence.certificate import Dot, Identity, Inequality, Norm2, Term, norm2, vectors
+from convergence.certificate import Dot, Identity, Inequality, Norm2, Repeat, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower
@@ -18,15 +19,34 @@ from toy_problems import Forsaken, MinMaxProblem, Quadratic, RobustLeastSquares,
 lamda, l_0, rho, K, r_0, omega, Phi = symbols("lamda l_0 rho K r_0 omega Phi", positive=True)
 C_0, C_1, extra = symbols("C_0 C_1 extra", positive=True)
 F, F_lamda, f_z = symbols("F F_lamda f_z", real=True)
-d, g, y, z = vectors("d g y z")
+P, A, Z = (symbols(f"{letter}_1:3", nonnegative=True) for letter in "PAZ")
+a, s = symbols("a s", positive=True)
+d, g, y, z, p, p_l = vectors("d g y z p p_l")
 
 RATE = Bound(
     "contraction",
     r"\|y_K - y^*_\lambda(x)\|",
     Max(abs(1 - rho * (lamda - l_0)), abs(1 - rho * (lamda + l_0))) ** K * r_0,
+    proofs=(
+        Proved("K short steps", Z[0], {A[0]: r_0**2}, power=2),
+        Proved("K long steps", Z[1], {A[1]: r_0**2}, power=2),
+    ),
+    where={r"$\lambda > l_0$": lamda > l_0},
 )
-GAP = Bound("gap", r"\Phi(x) - \Phi_\lambda(x)", C_1 * lamda * omega**2, constants={C_1: Rational(1, 2)})
-BELOW = Bound("never above", r"\Phi_\lambda(x)", C_0 * Phi, constants={C_0: Integer(1)})
+GAP = Bound(
+    "gap",
+    r"\Phi(x) - \Phi_\lambda(x)",
+    C_1 * lamda * omega**2,
+    constants={C_1: Rational(1, 2)},
+    proofs=(Proved("gap from above", F - F_lamda),),
+)
+BELOW = Bound(
+    "never above",
+    r"\Phi_\lambda(x)",
+    C_0 * Phi,
+    constants={C_0: Integer(1)},
+    proofs=(Proved("gap from below", f_z - lamda / 2 * norm2(z), {F: Phi}),),
+)
 
 PROOF = (
     Identity(
@@ -53,8 +73,34 @@ PROOF = (
         (Term(2 * lamda, "aligned"), Term(1, "smooth")),
         says=r"$l_{yy} = \lambda + l_0$.",
     ),
+    Repeat(
+        "K short steps",
+        "short steps contract",
+        K,
+        (K, rho, lamda, l_0, a, s),
+        {d: p},
+        (1 - rho * (lamda - l_0)) ** 2,
+        norm2(d),
+        P[0],
+        A[0],
+        Z[0],
+        region={lamda: l_0 + a, rho: 1 / ((l_0 + a) * (1 + s))},
+    ),
+    Repeat(
+        "K long steps",
+        "long steps contract",
+        K,
+        (K, rho, lamda, l_0, a, s),
+        {d: p_l},
+        (1 - rho * (lamda + l_0)) ** 2,
+        norm2(d),
+        P[1],
+        A[1],
+        Z[1],
+        region={lamda: l_0 + a, rho: (1 + s) / (l_0 + a)},
+    ),
     Argument(
-        "contraction",
+        "best step",
         r"So theorem projected-ascent holds for $f_\lambda$; its best step $\rho = 1/\lambda$ gives $q = l_0/\lambda$.",
     ),
     Inequality(
@@ -217,7 +263,19 @@ THEOREM = Theorem(
             F_lamda - (F - lamda / 2 * norm2(y)),
         ),
         Assumption("ball", r"$\|y^*\| \le \omega$.", omega**2 - norm2(y)),
-        Assumption("ascent", "projected ascent contracts on strongly concave smooth functions.", proved_by="projected-ascent"),
+        Assumption(
+            "short steps contract",
+            r"A step $\rho \le 1/\lambda$ takes $d = y - y^*_\lambda$ to $p$ with $\|p\| \le |1 - \rho\mu|\,\|d\|$, "
+            r"$\mu = \lambda - l_0$.",
+            (1 - rho * (lamda - l_0)) ** 2 * norm2(d) - norm2(p),
+            proved_by="projected-ascent",
+        ),
+        Assumption(
+            "long steps contract",
+            r"A step $\rho \ge 1/\lambda$ takes $d$ to $p_l$ with $\|p_l\| \le |1 - \rho l|\,\|d\|$, $l = \lambda + l_0$.",
+            (1 - rho * (lamda + l_0)) ** 2 * norm2(d) - norm2(p_l),
+            proved_by="projected-ascent",
+        ),
     ),
     bounds=(GAP, BELOW, RATE),
     proof=PROOF,
@@ -245,6 +303,7 @@ THEOREM = Theorem(
             _over_steps,
             log="y",
             alt="Distance to the penalised best answer falls geometrically on three non-concave games, below (2/3)^K.",
+            of="contraction",
         ),
         Measurement(
             "penalty",

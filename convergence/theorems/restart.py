@@ -1,6 +1,7 @@
 """A follower that starts anew every round errs by a constant that no number of rounds removes."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from sympy import Integer, Min, symbols
@@ -9,6 +10,7 @@ from torch import Tensor
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import follower, layer_norms, normalized, play
@@ -25,6 +27,11 @@ ERROR = Bound(
     r"e_i",
     beta_i * q**K * Min(C_1 * omega, C_2 * G_0 / mu),
     constants={C_1: Integer(1), C_2: Integer(1)},
+    proofs=(
+        Proved("by the radius", norm2(e), {Q: q ** (2 * K)}, power=2),
+        Proved("by the gradient", norm2(e), {Q: q ** (2 * K), norm2(p): G_0**2}, power=2, factor=mu**2),
+    ),
+    where={r"$\mu > 0$, $y_0 = 0$, $q$ as in theorem projected-ascent": None},
 )
 
 PROOF = (
@@ -60,8 +67,8 @@ PROOF = (
 )
 
 
-def _one_round(mu: Tensor, l: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, Values]:  # noqa: E741
-    """The core's follower, K = 2, on a game with a linear coupling, curvatures mu and l, in a ball; rho = 1 is the unit.
+def _one_round(K: int, mu: Tensor, l: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor, Values]:  # noqa: E741
+    """The core's follower, K steps, on a game with a linear coupling, curvatures mu and l, in a ball; rho = 1 is the unit.
 
     The radius is `reach` times the size of the answer without a ball: below 1 the ball is active.
     """
@@ -71,10 +78,10 @@ def _one_round(mu: Tensor, l: Tensor, reach: Tensor, x: Tensor) -> tuple[Tensor,
     problem = Quadratic(torch.zeros(len(mu), 2, 2), (2 * eye).expand(len(mu), 2, 2), torch.diag_embed(curvature), omega=omega)
     gradient = problem.grad_y(x, torch.zeros_like(x)).norm(dim=-1)
     rate = CONTRACTION(l=l, mu=mu, rho=1.0, K=1.0, r_0=1.0)
-    return errors(problem, x, 1.0, 2).sum(-1), {
+    return errors(problem, x, 1.0, K).sum(-1), {
         "beta_i": torch.tensor(2.0),
         "q": rate,
-        "K": torch.tensor(2.0),
+        "K": torch.tensor(float(K)),
         "omega": omega,
         "mu": mu,
         "G_0": gradient,
@@ -218,13 +225,14 @@ THEOREM = Theorem(
     proof=PROOF,
     attacks=tuple(
         Attack(
-            name,
+            f"{name}, K = {K}",
             ERROR,
-            _one_round,
+            partial(_one_round, K),
             {"mu": Range(0.0625, 0.5), "l": Range(0.5, 2), "reach": reach, "x": Range(-1, 1, size=2)},
             constant=constant,
         )
         for name, constant, reach in (("radius", "C_1", Range(0.9, 1)), ("gradient", "C_2", Range(1, 2)))
+        for K in (1, 2, 4)
     ),
     measurements=(
         Measurement(

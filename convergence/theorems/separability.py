@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from sympy import Eq, Rational, symbols
+from sympy import Rational, symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Dot, Identity, Inequality, Norm2, Square, Term, norm2, vectors
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Round, follower, layer_norms, normalized, play
@@ -30,6 +31,18 @@ SMOOTHNESS = Bound(
     r"2\,(\Phi(x+d) - \Phi(x) - \langle\nabla\Phi(x), d\rangle)",
     Lambda + C * b * w / mu,
     {C: Rational(1)},
+    proofs=(
+        Proved(
+            "the step",
+            2 * (F_next - F - slope),
+            factor=Rational(1, 2),
+            stands={
+                Lambda: sum(L_i * t_i**2 for L_i, t_i in zip(L, t, strict=True)),
+                b: sum(beta),
+                w: sum(b_i * t_i**2 for b_i, t_i in zip(beta, t, strict=True)),
+            },
+        ),
+    ),
 )
 
 total = sum(beta)
@@ -177,7 +190,7 @@ THEOREM = Theorem(
         Assumption("mixed blocks", r"$\|q\| \le \sum_i\beta_i\|d_i\|$.", reach**2 - norm2(q)),
     ),
     bounds=(SMOOTHNESS,),
-    facts=(Eq((x_1 + d_1) * (x_2 + d_2) - x_1 * x_2 - (x_2 * d_1 + x_1 * d_2), d_1 * d_2, evaluate=False),),
+    facts=(Equation((x_1 + d_1) * (x_2 + d_2) - x_1 * x_2 - (x_2 * d_1 + x_1 * d_2), d_1 * d_2, "the trap"),),
     proof=PROOF,
     attacks=(
         Attack(

@@ -5,13 +5,14 @@ from functools import cache
 from itertools import count, pairwise
 
 import torch
-from sympy import Abs, Eq, Min, Symbol, sqrt, symbols
+from sympy import Abs, Min, Symbol, sqrt, symbols
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Square, Term
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import Leader, follower, normalized, play
@@ -20,12 +21,23 @@ from scala import Adversary
 from toy_problems import Stall
 
 eps, omega, l, eta, p, q = symbols("varepsilon omega l eta p q", positive=True)  # noqa: E741 - the theory's letter
+k = symbols("k", nonnegative=True)
 u_0, x_1, x_2, sigma, s, e, d, y_2, X_1, X_2 = symbols("u_0 x_1 x_2 sigma s e d y_2 X_1 X_2", real=True)
 
+NOW, AFTER = (tuple(Symbol(f"x_{{{t},{i}}}", real=True) for i in (1, 2)) for t in ("t", "t+1"))
+SETTING = {r"$0 < \varepsilon < 1$, an exact follower, equal steps of both layers": None}
 ENVELOPE = Bound(
-    "envelope gradient", r"\min_t \|\nabla\Phi_{1/2l}(x_t)\|", sqrt(2) * Min(eps * omega, l * Abs(u_0)), lower=True
-)
-SUM = Bound("sum", r"\min_t |x_{t,1} + x_{t,2}|", Abs(u_0), lower=True)
+    "envelope gradient", r"\min_t \|\nabla\Phi_{1/2l}(x_t)\|", sqrt(2) * Min(eps * omega, l * Abs(u_0)), lower=True,
+    proofs=(
+        Proved("gradient from below", (e + d) ** 2 + (e - d) ** 2, {e: eps * omega}, power=2),
+        Proved("gradient from below", (e + d) ** 2 + (e - d) ** 2, {e: l * u_0}, power=2),
+    ),
+    where=SETTING,
+)  # fmt: skip
+SUM = Bound(
+    "sum", r"\min_t |x_{t,1} + x_{t,2}|", Abs(u_0), lower=True, proofs=(Proved("invariance", X_1 + X_2, {x_1: u_0 - x_2}),),
+    where=SETTING,
+)  # fmt: skip
 
 PROOF = (
     Argument(
@@ -80,7 +92,7 @@ PROOF = (
         "near the kink",
         eps * omega - l * u_0,
         (Term(p),),
-        region={eps: (l * u_0 + p) / omega},
+        region={u_0: k, eps: (l * k + p) / omega},
         says=r"$0 \le lu \le \varepsilon\omega$: the slope $l(u - 0)$ is a subgradient at the kink, which is the proximal "
         r"point, so $|e| = l|u|$.",
     ),
@@ -218,7 +230,9 @@ THEOREM = Theorem(
         ),
     ),
     bounds=(ENVELOPE, SUM),
-    facts=(Eq(Symbol("x_{t+1,1}") + Symbol("x_{t+1,2}"), Symbol("x_{t,1}") + Symbol("x_{t,2}")),),
+    facts=(
+        Equation(AFTER[0] + AFTER[1], NOW[0] + NOW[1], "invariance", {X_1: AFTER[0], X_2: AFTER[1], x_1: NOW[0], x_2: NOW[1]}),
+    ),
     proof=PROOF,
     attacks=(_attacked(0, "gradient"), _attacked(0.5, "gradient"), _attacked(0.5, "sum")),
     measurements=(
@@ -231,6 +245,7 @@ THEOREM = Theorem(
             alt="Under three step schedules layer-wise normalised steps stay exactly at 1 for 10,000 rounds; with "
             "both weights in one layer, or "
             "with a regularised follower, the same game falls by orders of magnitude.",
+            of="sum",
         ),
         Measurement(
             "stationarity",

@@ -1,6 +1,7 @@
 """Gradient descent ascent with noise in both players' gradients: the same rate, and a floor of variance over batch size."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from sympy import symbols
@@ -9,16 +10,24 @@ from torch import Tensor
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
 from convergence.certificate import Dot, Inequality, Norm2, Term, norm2, vectors
+from convergence.claim import Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.random_games import random_games
 from convergence.theorem import Argument, Assumption, Theorem
 from convergence.theorems.gradient_descent_ascent import (
+    ALL_ROUNDS,
+    BOUNDED,
     FAMILY,
+    GAME,
     LEFT_OVER,
+    R_0,
+    SOLVED,
     STEP,
+    STEP_SIZE,
     D,
     G,
+    M,
     Phi,
     Phi_next,
     T,
@@ -49,20 +58,40 @@ h, m, z = vectors("h m z")
 LEADERS_SHARE = kappa * l * eta + (kappa - 1) ** 3 * (kappa + 1) * (l * eta) ** 2
 """1 - LEFT_OVER: at most 1 for eta <= 1/(kappa^2 l), and O(eta)."""
 
+NOISE = {S_x: sigma_x**2 / b, S_y: sigma_y**2 / b}
+BATCHES = {r"the two players' batches are drawn independently": None}
+
 RATE = Bound(
     "rate",
     r"\frac1T\sum_{t<T}\mathbb{E}\|\nabla\Phi(x_t)\|^2",
     (2 * D / eta + kappa * q**2 * l**2 * r_0**2) / T + (LEADERS_SHARE * sigma_x**2 + kappa * sigma_y**2) / b,
+    proofs=(Proved("solved for the mean", M, NOISE | {R_0: r_0**2}),),
+    where=STEP_SIZE | GAME | BATCHES,
 )
 DESCENT = Bound(
     "one descent",
     r"\mathbb{E}\Phi(x_1) - \Phi(x_0) + \tfrac{\eta}{2}\|\nabla\Phi(x_0)\|^2 + \tfrac{\eta}{2}(1 - \kappa l\eta)\|g_0\|^2",
     eta * l**2 * e_0**2 / 2 + kappa * l * eta**2 * sigma_x**2 / (2 * b),
+    proofs=(
+        Proved(
+            "descent",
+            Phi_next - Phi + eta / 2 * norm2(G) + eta / 2 * (1 - kappa * l * eta) * norm2(g),
+            NOISE | {norm2(u): e_0**2},
+        ),
+    ),
+    where=GAME | BATCHES,
 )
-ANSWER = Bound("one ascent", r"\mathbb{E}\|y_1 - y^*(x_0)\|^2", q**2 * r_0**2 + sigma_y**2 / (b * l**2))
+ANSWER = Bound(
+    "one ascent",
+    r"\mathbb{E}\|y_1 - y^*(x_0)\|^2",
+    q**2 * r_0**2 + sigma_y**2 / (b * l**2),
+    proofs=(Proved("noisy answer", norm2(u), NOISE | {norm2(d): r_0**2}),),
+    where=GAME | BATCHES,
+)
 
 ASSUMPTIONS = (
     *on_the_leader(h, "h"),
+    BOUNDED,
     Assumption(
         "ascent contracts",
         r"$\|m\| \le q\|d\|$ for $m = d + \frac1l(\nabla_y f(x,y) - \nabla_y f(x,y^*))$, the step before its projection.",
@@ -153,7 +182,14 @@ PROOF = (
         region=STEP,
         says=r"$c \le 1$ for $\eta \le 1/(\kappa^2 l)$.",
     ),
-    Argument("all rounds", r"Add up, divide by $\eta T/2$, and use $V_T \ge \inf\Phi$; limits as without noise."),
+    replace(ALL_ROUNDS, constant=(*ALL_ROUNDS.constant, S_x, S_y), rest=eta / 2 * (LEADERS_SHARE * S_x + kappa * S_y)),
+    Inequality(
+        "solved for the mean",
+        (2 * D / eta + kappa * q**2 * l**2 * R_0) / T + LEADERS_SHARE * S_x + kappa * S_y - M,
+        SOLVED,
+        region=STEP,
+        says="Limits as without noise.",
+    ),
 )  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from sympy import Eq, symbols
+from sympy import symbols
 from torch import Tensor
 
 from convergence.attack import Attack, Range
 from convergence.bound import Bound
 from convergence.certificate import Identity, Inequality, Term
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.theorem import Argument, Assumption, Citation, Theorem
@@ -18,8 +19,15 @@ from toy_problems import Hopf
 a, b, c, eta, tau, l, p = symbols("a b c eta tau l p", positive=True)  # noqa: E741 - the theory's letter
 tau_star, z = symbols("tau_star z", real=True)
 
-CORE = Bound("follower first", r"\tau^*_{\text{core}}", a / (c * (1 + a * eta)))
-SIMULTANEOUS = Bound("simultaneous", r"\tau^*_{\text{simultaneous}}", a / (c - eta * (b**2 - a * c)))
+MINIMUM = {r"$b^2 > ac$, small steps": None}
+CORE = Bound(
+    "follower first", r"\tau^*_{\text{core}}", a / (c * (1 + a * eta)), proofs=(Proved("threshold", tau),), where=MINIMUM
+)
+SIMULTANEOUS = Bound(
+    "simultaneous", r"\tau^*_{\text{simultaneous}}", a / (c - eta * (b**2 - a * c)),
+    proofs=(Proved("simultaneous threshold", tau, {z: b**2 - a * c}),),
+    where={r"$\eta(b^2 - ac) < c$": eta * (b**2 - a * c) < c} | MINIMUM,
+)  # fmt: skip
 
 s = tau * eta
 trace = 2 + a * eta - c * s - eta * s * b**2
@@ -43,6 +51,8 @@ PROOF = (
         says=r"Product of the eigenvalues $\tau(b^2 - ac) > 0$, sum $a - \tau c$: both real parts are negative exactly for "
         r"$\tau > a/c$ (Routh-Hurwitz).",
     ),
+    Argument("the flow is not stable", r"Let $\tau$ be so small that the sum of the eigenvalues is not negative.", a - tau * c),
+    Inequality("the flow's threshold", a / c - tau, (Term(1 / c, "the flow is not stable"),), says=r"Then $\tau \le a/c$."),
     Inequality(
         "below kappa",
         (l / c) ** 2 - (a / c) ** 2,
@@ -60,6 +70,13 @@ PROOF = (
         1 - area,
         eta * (c * tau * (1 + a * eta) - a),
         says=r"A round shrinks areas exactly for $\tau > a/(c(1 + a\eta))$.",
+    ),
+    Argument("areas that do not shrink", r"Let $\tau$ be so small that a round does not shrink areas.", area - 1),
+    Inequality(
+        "threshold",
+        at_threshold - tau,
+        (Term(1 / (eta * c * (1 + a * eta)), "areas that do not shrink"),),
+        says=r"Then it is at most this: from here on areas shrink.",
     ),
     Identity("p(1)", 1 - trace + area, eta**2 * tau * (b**2 - a * c), says="positive always"),
     Identity(
@@ -85,6 +102,17 @@ PROOF = (
         1 - area_simultaneous,
         eta * (c * tau - a - eta * tau * (b**2 - a * c)),
         says=r"The same for simultaneous steps: areas shrink exactly for $\tau(c - \eta(b^2 - ac)) > a$.",
+    ),
+    Argument(
+        "simultaneous areas that do not shrink",
+        r"Let $\tau$ be so small that a simultaneous round does not shrink areas, $z = b^2 - ac$.",
+        (1 + a * eta) * (1 - c * s) + eta * s * (z + a * c) - 1,
+    ),
+    Inequality(
+        "simultaneous threshold",
+        a / (c - eta * z) - tau,
+        (Term(1 / (eta * (c - eta * z)), "simultaneous areas that do not shrink"),),
+        region={z: p, c: eta * p + l},
     ),
     Identity("simultaneous p(1)", 1 - trace_simultaneous + area_simultaneous, eta**2 * tau * (b**2 - a * c)),
     Inequality(
@@ -191,9 +219,9 @@ THEOREM = Theorem(
     ),
     bounds=(CORE, SIMULTANEOUS),
     facts=(
-        Eq(tau_star, a / c, evaluate=False),
-        Eq(1 - area, eta * (c * tau * (1 + a * eta) - a), evaluate=False),
-        Eq(1 - area_simultaneous, eta * (c * tau - a - eta * tau * (b**2 - a * c)), evaluate=False),
+        Equation(tau_star, a / c, "the flow's threshold", {tau: tau_star}),
+        Equation(1 - area, eta * (c * tau * (1 + a * eta) - a), "area"),
+        Equation(1 - area_simultaneous, eta * (c * tau - a - eta * tau * (b**2 - a * c)), "simultaneous area"),
     ),
     proof=PROOF,
     attacks=tuple(

@@ -1,14 +1,16 @@
 """A follower that keeps its noise between visits errs by O(eta): less than one that restarts, if visits are not too rare."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from sympy import Eq, Integer, Max, Symbol, sqrt, symbols
+from sympy import Integer, Max, Symbol, sqrt, symbols
 from torch import Tensor, nn
 
 from convergence.attack import Attack, Range, Values
 from convergence.bound import Bound
-from convergence.certificate import Inequality, Term
+from convergence.certificate import Inequality, Sum, Term
+from convergence.claim import Equation, Proved
 from convergence.effort import Effort
 from convergence.measurement import Curve, Measurement
 from convergence.play import UNBOUNDED, follower, normalized, play
@@ -19,60 +21,170 @@ from scala import Game
 from toy_problems import Quadratic
 
 q, K, r_0, V, n, L_y, alpha_u, h, eta, omega = symbols("q K r_0 V n L_y alpha_u h eta omega", positive=True)
-Q, s, c, r, r_next, dist, drift, M = symbols("Q s c r r_next dist drift M", positive=True)
+Q, s, root, step, phi, later = symbols("Q s root step phi later", positive=True)
+r, r_next, dist, drift = symbols("r r_next dist drift", nonnegative=True)
+n_star = Symbol("n^*", positive=True)
+square, way, r_first, r_last, drifts, later_drifts, R = symbols(
+    "square way r_first r_last drifts later_drifts R", nonnegative=True
+)
 C_0, C_1 = symbols("C_0 C_1", positive=True)
 
 DRIFT = n * L_y * alpha_u * sqrt(h) * eta
 """How far y* of a sample moves at most between two of its visits."""
 
+SETTING = {
+    r"$q < 1$, as in theorem projected-ascent; a sample is visited every $n$ rounds, the first time before anything moved": q
+    < 1
+}
 MEAN = Bound(
     "mean distance",
     r"\frac1V \sum_{v<V} r_v",
     q**K / (1 - q**K) * (C_0 * r_0 / V + C_1 * (1 - 1 / V) * DRIFT),
     constants={C_0: Integer(1), C_1: Integer(1)},
+    proofs=(Proved("mean", R / V, {Q: q**K, r_first: r_0, root: sqrt(h), later: V - 1}),),
+    where={r"$V \ge 1$": V >= 1} | SETTING,
 )
 EVERY = Bound(
     "every visit",
     r"\max_{v<V} r_v",
     q**K * Max(r_0, C_1 * DRIFT / (1 - q**K)),
     constants={C_1: Integer(1)},
+    proofs=(
+        Proved("induction, slow drift", r_next, {Q: q**K, r_first: r_0}),
+        Proved("induction, fast drift", r_next, {Q: q**K, root: sqrt(h)}),
+    ),
+    where=SETTING,
 )
 
 CONTRACTS = {Q: 1 / (1 + s)}  # Q = q^K < 1
+APART = n * L_y * alpha_u * root * eta
+"""`DRIFT`, with a letter for the root of h."""
 
 PROOF = (
-    Argument(
-        "a step's length",
-        r"Each of $h$ layers moves by $\eta\phi_i \le \alpha_u\eta$ a round, so $x$ by at most $\alpha_u\sqrt h\,\eta$, and by "
-        r"at most $n$ times that in $n$ rounds.",
+    Inequality(
+        "one layer, one round",
+        eta**2 * alpha_u**2 - eta**2 * phi**2,
+        (Term(eta**2 * (alpha_u + phi), "phi from above"),),
+        says=r"A layer moves by $\eta\phi$, or not at all.",
+    ),
+    Sum(
+        "all layers, one round",
+        "one layer, one round",
+        h,
+        (h, eta, alpha_u),
+        sums=((Integer(-1), eta**2 * phi**2, square),),
+        rest=eta**2 * alpha_u**2,
+        says=r"Over the $h$ layers: the square of $x$'s way in a round.",
+    ),
+    Inequality(
+        "one round",
+        root * eta * alpha_u - step,
+        (Term(1 / (root * eta * alpha_u + step), "all layers, one round"), Term(1 / (root * eta * alpha_u + step), "length")),
+        region={h: root**2},
+        says=r"So $x$ moves by at most $\alpha_u\sqrt h\,\eta$ a round,",
+    ),
+    Sum(
+        "n rounds",
+        "one round",
+        n,
+        (n, eta, alpha_u, h, root),
+        sums=((Integer(-1), step, way),),
+        rest=root * eta * alpha_u,
+        region={h: root**2},
+        says=r"and by at most $n$ times that in $n$ rounds.",
+    ),
+    Inequality(
+        "drift",
+        APART - drift,
+        (Term(1, "moving target"), Term(L_y, "n rounds")),
+        region={h: root**2},
+        says=r"$\|y^*(x_{v+1}) - y^*(x_v)\| \le c = n L_y\alpha_u\sqrt h\,\eta$.",
     ),
     Inequality(
         "one visit",
-        Q * (r + c) - r_next,
-        (Term(1, "contraction"), Term(Q, "triangle"), Term(Q, "drift")),
-        says=r"$r_{v+1} \le q^K(r_v + c)$, $c = n L_y\alpha_u\sqrt h\,\eta$.",
+        Q * (r + drift) - r_next,
+        (Term(1, "contraction"), Term(Q, "triangle")),
+        says=r"$r_{v+1} \le q^K(r_v + \text{drift})$.",
     ),
     Inequality(
-        "telescoping",
-        Q / (1 - Q) * (c + r - r_next) - r_next,
+        "solved",
+        Q / (1 - Q) * (drift + r - r_next) - r_next,
         (Term(1 / (1 - Q), "one visit"),),
         region=CONTRACTS,
-        says=r"$r_{v+1} \le \frac{Q}{1-Q}(c + r_v - r_{v+1})$, $Q = q^K$.",
+        says=r"$r_{v+1} \le \frac{Q}{1-Q}(\text{drift} + r_v - r_{v+1})$, $Q = q^K$.",
+    ),
+    Sum(
+        "all visits",
+        "solved",
+        V,
+        (V, Q, s),
+        {r: r_next},
+        telescopes=((Q / (1 - Q), r, r_first, r_last),),
+        sums=((Q / (1 - Q), drift, drifts), (Integer(-1), r_next, R)),
+        region=CONTRACTS,
+        says=r"Over the $V$ visits; $R$ is the sum of the distances after them.",
+    ),
+    Sum(
+        "later drifts",
+        "drift",
+        later,
+        (later, n, L_y, alpha_u, root, eta, h),
+        sums=((Integer(-1), drift, later_drifts),),
+        rest=APART,
+        region={h: root**2},
+        says=r"Over all visits but the first.",
     ),
     Argument(
-        "mean",
-        r"Add up the $V$ visits; before the first, $x$ has not moved, so it has $c = 0$ and $r_0$ for $r_v$. The differences "
-        r"telescope to at most $r_0$, and $c$ stands $V - 1$ times.",
-    ),
-    Argument("level", r"Let $M = \max(r_0, c/(1-Q))$.", (1 - Q) * M - c),
-    Argument(
-        "so far", r"The hypothesis of an induction over visits: $r_v \le Q M$; after the first, $Q r_0 \le Q M$.", Q * M - r
+        "before the first",
+        r"$x$ has not moved before the first visit, so the drifts are the later ones.",
+        later_drifts - drifts,
     ),
     Inequality(
-        "induction",
-        Q * M - r_next,
-        (Term(1, "one visit"), Term(Q, "so far"), Term(Q, "level")),
-        says=r"If $r_v \le QM$, then $r_{v+1} \le QM$.",
+        "mean",
+        Q / (1 - Q) * (r_first / V + (1 - 1 / V) * APART) - R / V,
+        (
+            Term(1 / V, "all visits"),
+            Term(Q / ((1 - Q) * V), "before the first"),
+            Term(Q / ((1 - Q) * V), "later drifts"),
+            Term(Q / ((1 - Q) * V) * r_last),
+        ),
+        region=CONTRACTS | {h: root**2, V: later + 1},
+    ),
+    Argument(
+        "slow",
+        r"First case: $c \le (1-Q) r_0$. Before the first visit nothing has moved, so that $r_1 \le Q r_0$.",
+        (1 - Q) * r_first - APART,
+    ),
+    Argument("so far, slow", r"Hypothesis of an induction over visits: $r_v \le Q r_0$.", Q * r_first - r),
+    Inequality(
+        "induction, slow drift",
+        Q * r_first - r_next,
+        (Term(1, "one visit"), Term(Q, "drift"), Term(Q, "slow"), Term(Q, "so far, slow")),
+        region={h: root**2},
+        says=r"Then $r_{v+1} \le Q r_0$.",
+    ),
+    Argument(
+        "so far, fast",
+        r"Second case: $c \ge (1-Q) r_0$. Hypothesis: $(1-Q) r_v \le Qc$; it holds of $r_1 \le Q r_0$.",
+        Q * APART - (1 - Q) * r,
+    ),
+    Inequality(
+        "induction, fast drift",
+        Q * APART / (1 - Q) - r_next,
+        (Term(1, "one visit"), Term(Q, "drift"), Term(Q / (1 - Q), "so far, fast")),
+        region=CONTRACTS | {h: root**2},
+        says=r"Then $r_{v+1} \le Qc/(1-Q)$.",
+    ),
+    Argument(
+        "worse than a restart",
+        r"Let this, $Qc/(1-Q)$, be no better than the restarted follower's $Q\omega$.",
+        APART - (1 - Q) * omega,
+    ),
+    Inequality(
+        "more visits than n^*",
+        n - (1 - Q) * omega / (L_y * alpha_u * root * eta),
+        (Term(1 / (L_y * alpha_u * root * eta), "worse than a restart"),),
+        says=r"Then $n \ge n^*$.",
     ),
 )
 
@@ -114,6 +226,33 @@ def _chase(mu: Tensor, b: Tensor, x: Tensor, measure: str) -> tuple[Tensor, Valu
         "h": 2 * one,
         "eta": ETA * one,
     }
+    return (found.mean(0), values | {"V": ROUNDS * one}) if measure == "mean" else (found.amax(0), values)
+
+
+def _visited(measure: str, n: int, K: int, *, mu: Tensor, b: Tensor, x: Tensor) -> tuple[Tensor, Values]:
+    """The core's follower with K steps a visit, every n rounds, while as many layers as x has entries run at full speed."""
+    problem = Quadratic(torch.zeros(len(x), 1, 1), b[:, None, None], mu[:, None, None])
+    adversary = follower(1.0, K, start="warm")
+    at = torch.zeros(1, x.numel(), dtype=torch.float64)
+    at[0, 0] = UNBOUNDED
+    distances, h = [], x.shape[1]
+    for v in range(ROUNDS):
+        here = x + v * n * ETA * PHI[1] * x.sign()
+        best = b[:, None] / mu[:, None] * here
+
+        def objective(noise: Tensor | None, here: Tensor = here) -> Tensor:
+            assert noise is not None
+            y = noise.reshape(here.shape)
+            return (b[:, None] * here * y - mu[:, None] * y**2 / 2).sum()
+
+        answer = adversary.respond(objective, at, keys=[0]).noise.reshape(x.shape)
+        distances.append((answer - best).norm(dim=-1))
+    found, one = torch.stack(distances), torch.ones_like(mu)
+    rate, lip = lipschitz(problem)
+    values = {
+        "q": rate, "K": K * one, "r_0": lip * x.norm(dim=-1), "n": n * one, "L_y": lip, "alpha_u": PHI[1] * one, "h": h * one,
+        "eta": ETA * one,
+    }  # fmt: skip
     return (found.mean(0), values | {"V": ROUNDS * one}) if measure == "mean" else (found.amax(0), values)
 
 
@@ -264,16 +403,44 @@ THEOREM = Theorem(
             Q * dist - r_next,
             proved_by="projected-ascent",
         ),
-        Assumption("triangle", r"$d \le r_v + \|y^*(x_{v+1}) - y^*(x_v)\|$.", r + drift - dist),
-        Assumption("drift", r"$\|y^*(x_{v+1}) - y^*(x_v)\| \le L_y\|x_{v+1} - x_v\| \le c$.", c - drift, proved_by="danskin"),
+        Assumption("triangle", r"$d \le r_v + \|y^*(x_{v+1}) - y^*(x_v)\|$, the drift.", r + drift - dist),
+        Assumption(
+            "moving target",
+            r"$\|y^*(x_{v+1}) - y^*(x_v)\| \le L_y\|x_{v+1} - x_v\|$, which is at most $L_y$ times the way of $x$.",
+            L_y * way - drift,
+            proved_by="danskin",
+        ),
+        Assumption("phi from above", r"$\phi \le \alpha_u$.", alpha_u - phi),
+        Assumption("length", r"step$^2$ is the sum of the squares of the layers' moves.", square - step**2),
     ),
     bounds=(MEAN, EVERY),
-    facts=(Eq(Symbol("n^*"), (1 - q**K) * omega / (L_y * alpha_u * sqrt(h) * eta)),),
+    facts=(
+        Equation(
+            n_star,
+            (1 - q**K) * omega / (L_y * alpha_u * sqrt(h) * eta),
+            "more visits than n^*",
+            {Q: q**K, root: sqrt(h), n: n_star},
+        ),
+    ),
     proof=PROOF,
     attacks=(
         Attack("the first distance", MEAN, _mean, NEAR_SHARP, constant="C_0", sharp=FAR),
         Attack("the drift", MEAN, _mean, NEAR_SHARP, constant="C_1", sharp=FAR),
         Attack("every visit", EVERY, _every, RANGES, constant="C_1"),
+        Attack(
+            "rare visits, two steps each, three layers",
+            MEAN,
+            partial(_visited, "mean", 4, 2),
+            {"mu": Range(0.25, 0.75), "b": Range(0.25, 2), "x": Range(1, 4, size=3)},
+            constant="C_1",
+        ),
+        Attack(
+            "every rare visit, three layers",
+            EVERY,
+            partial(_visited, "every", 3, 1),
+            {"mu": Range(0.25, 0.75), "b": Range(0.25, 2), "x": Range(0.25, 4, size=3)},
+            constant="C_1",
+        ),
     ),
     measurements=(
         Measurement(

@@ -75,7 +75,7 @@ def test_a_warm_follower_obeys_both_bounds_at_any_staleness(every: int, steps: i
 def test_the_threshold_is_where_staleness_costs_as_much_as_starting_anew() -> None:
     known = {"q": 0.5, "K": 2.0, "L_y": 3.0, "alpha_u": 2.0, "h": 4.0, "eta": 0.001}
     omega = 0.7
-    limit = float((rule := THEOREM.facts[0].rhs).subs({s: (known | {"omega": omega})[str(s)] for s in rule.free_symbols}))
+    limit = float((rule := THEOREM.facts[0].right).subs({s: (known | {"omega": omega})[str(s)] for s in rule.free_symbols}))
     assert EVERY(r_0=omega, n=limit, **known).item() == pytest.approx(0.5**2 * omega)
     assert EVERY(r_0=omega, n=1.1 * limit, **known).item() > 0.5**2 * omega * 1.05
 

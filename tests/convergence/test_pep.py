@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convergence import pep, verifier
-from convergence.certificate import Dot, Inequality, document, norm2, vectors
+from convergence.certificate import Dot, Inequality, norm2, vectors
+from convergence.document import document
 from convergence.effort import FAST
 from convergence.pep.__main__ import main
 from convergence.pep.duals import CHOICES, RELAXED, as_document, certificate
