@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paper_repro.analysis.statistics import Estimate, average, estimate
 from paper_repro.experiment import Run, read_toml
-from paper_repro.paired import Estimate, average, bootstrap_interval, estimate
+from paper_repro.origin import same_examples
 from paper_repro.store import diverged_path, with_results
 from paper_repro.target import Reached, reach
 from paper_repro.tuning import TUNING, load_tuned, measured
@@ -72,8 +72,8 @@ def gather(by_task: Mapping[str, Sequence[Run]], folder: Path) -> Cells:
     for task, runs in by_task.items():
         cells[task] = {}
         varied = _varied(runs)
-        for run in dict.fromkeys(dataclasses.replace(run, seed=0) for run in runs):
-            seeds = [dataclasses.replace(run, seed=seed) for seed in sorted({*range(_MOST_SEEDS), *(r.seed for r in runs)})]
+        for run in dict.fromkeys(replace(run, seed=0) for run in runs):
+            seeds = [replace(run, seed=seed) for seed in sorted({*range(_MOST_SEEDS), *(r.seed for r in runs)})]
             flat = run.settings()
             cell = Cell(
                 method=run.method,
@@ -94,7 +94,7 @@ def by_split(cells: Cells) -> Cells:
         results = [result for cell in column.values() for result in cell.results.values()]
         for split in dict.fromkeys(name for result in results for name in result.get("further", {})):
             columns[f"{task} {split.removeprefix('validation_')}"] = {
-                name: dataclasses.replace(
+                name: replace(
                     cell,
                     results={
                         seed: {**result, **result["further"][split], "task": {**result["task"], "split": split}}
@@ -116,20 +116,20 @@ def _varied(runs: Sequence[Run]) -> dict[str, list[str]]:
     return {method: [key for key, seen in keys.items() if len(seen) > 1] for method, keys in values.items()}
 
 
-def predictions(cell: Cell, seeds: Sequence[int]) -> np.ndarray:
-    """[seeds, examples]."""
-    return np.asarray([cell.results[seed]["predictions"] for seed in seeds], dtype=float)
-
-
 def of_cell(cell: Cell, against: Cell | None = None) -> Estimate | None:
-    """The cell's score, or its paired difference over the common seeds; None if there is no seed."""
+    """The cell's score, or its paired difference over the common seeds; None if there is no seed.
+
+    Raises:
+        ValueError: the results were not all scored on the same examples in the same order.
+    """
     seeds = sorted(cell.results if against is None else cell.results.keys() & against.results.keys())
     if not seeds:
         return None
-    one = cell.results[seeds[0]]
-    labels = np.asarray(one["labels"], dtype=float)
-    other = None if against is None else predictions(against, seeds)
-    return estimate(one["task"]["metric"], predictions(cell, seeds), labels, other)
+    own = [cell.results[seed] for seed in seeds]
+    others = [] if against is None else [against.results[seed] for seed in seeds]
+    labels = same_examples([*own, *others])
+    first, second = (np.array([one["predictions"] for one in runs], dtype=float) for runs in (own, others))
+    return estimate(own[0]["task"]["metric"], first, labels, second if others else None)
 
 
 def differences(cells: Cells, reference: str) -> dict[str, dict[str, Estimate | None]]:
@@ -166,9 +166,9 @@ def reached(column: dict[str, Cell], cell: Cell, baseline: str, lower_end: bool)
         return None
     margin = 0.0
     if lower_end:
-        one = base.results[seeds[0]]
-        low, _ = bootstrap_interval(one["task"]["metric"], predictions(base, seeds), np.asarray(one["labels"], dtype=float))
-        margin = max(0.0, float(np.mean([base.results[seed]["score"] for seed in seeds])) - low)
+        known = of_cell(replace(base, results={seed: base.results[seed] for seed in seeds}))
+        assert known is not None
+        margin = known.mean - known.interval[0]
     return reach([cell.results[seed] for seed in seeds], [base.results[seed] for seed in seeds], margin)
 
 

@@ -220,7 +220,8 @@ def _cells(experiment: str, results: Path) -> tuple[Cells, str]:
 
 
 def _side(low: float, high: float, least: float, seeds: int) -> str:
-    if seeds < FEWEST_SEEDS:
+    """NaN is on no side: an interval with such an end, as damaged numbers make it, says nothing."""
+    if seeds < FEWEST_SEEDS or math.isnan(low) or math.isnan(high):
         return INCONCLUSIVE
     return SUPPORTED if low >= least else NOT_SUPPORTED if high < least else INCONCLUSIVE
 

@@ -17,8 +17,8 @@ from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
+from paper_repro.analysis.statistics import Estimate
 from paper_repro.cells import Cell, Cells, differences, metric_of, of_cell, rows_of
-from paper_repro.paired import Estimate
 from paper_repro.target import COSTS, score_key
 
 # Okabe and Ito's palette, told apart without red or green, and two of Tol's.

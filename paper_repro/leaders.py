@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from paper_repro.paired import student
+from paper_repro.analysis.statistics import student
 from paper_repro.tables import markdown
 
 LEADERS = Path(__file__).parent / "results" / "leaders"

@@ -33,11 +33,12 @@ from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from convergence.record import provenance, write_whole
+from paper_repro.analysis.statistics import estimate
 from paper_repro.experiment import Run, read_toml
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_file
 from paper_repro.landscape.portrait import Data, Sizes, read_measures, rounded
 from paper_repro.landscape.sharpness import embedding_sharpness
-from paper_repro.paired import estimate
+from paper_repro.origin import same_examples
 from paper_repro.run import execute
 from paper_repro.store import result_path, with_results
 from paper_repro.tasks import Task, load_task
@@ -168,10 +169,9 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
 
 
 def _outcome(run: Run, result: Record, without: Record) -> dict[str, Any]:
-    own, other, labels = (
-        np.asarray(values, dtype=float) for values in (result["predictions"], without["predictions"], result["labels"])
-    )
-    found = estimate(result["task"]["metric"], own[None], labels, other[None])
+    labels = same_examples([result, without])
+    own, other = (np.array([one["predictions"]], dtype=float) for one in (result, without))
+    found = estimate(result["task"]["metric"], own, labels, other)
     one_class = len(set(result["predictions"])) == 1
     return {"radius": _radius(run), "score": result["score"], "against": [found.mean, *found.interval], "one_class": one_class}
 

@@ -274,6 +274,7 @@ def _trainer(
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=task.compute_metrics,
+        preprocess_logits_for_metrics=_first_output,
     )
     trainer.orders = orders
     trainer.add_callback(_Clock(trainer, f"eval_{next(iter(evaluation))}_{task.metric}", progress))
@@ -281,6 +282,11 @@ def _trainer(
     trainer.remove_callback(ProgressCallback)
     facts = {"name": run.model, "parameters": model.num_parameters(), "weights_sha256": weights_hash(location)}
     return trainer, facts
+
+
+def _first_output(outputs: Any, _labels: torch.Tensor) -> torch.Tensor:
+    """The logits, without what a configuration may have a model return beside them: hidden states, attentions, caches."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 class _TimedTrainer(RivalTrainer):

@@ -38,10 +38,10 @@ from filelock import FileLock, Timeout
 
 from convergence.record import write_whole
 from paper_repro import smoke, tables
+from paper_repro.analysis.statistics import student
 from paper_repro.experiment import Run, read_toml
 from paper_repro.glue import GLUE_TASKS
 from paper_repro.origin import refuse_other_origin
-from paper_repro.paired import student
 from paper_repro.run import Progress, execute
 from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
 from paper_repro.tasks import EMBEDDED, unknown

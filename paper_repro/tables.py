@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from convergence.record import write_whole
+from paper_repro.analysis.statistics import Estimate, average, holm
 from paper_repro.cells import (
     Cell,
     Cells,
@@ -33,7 +34,6 @@ from paper_repro.cells import (
 )
 from paper_repro.experiment import Run
 from paper_repro.figures import draw_differences, draw_speedup, draw_sweep
-from paper_repro.paired import Estimate, average, holm
 from paper_repro.target import COSTS, Reached
 from paper_repro.tuning import EXPERIMENTS, TUNING
 
@@ -191,7 +191,7 @@ def write(experiment: Path, by_task: Mapping[str, Sequence[Run]], results: Path,
     for reference in references:
         tables[f"against-{reference}"] = differences_table(cells, reference)
     explain = "95% intervals take seeds and examples as random, differences are paired by both"
-    parts.append(f"{explain}; p-values are two-sided, Holm over the methods of a column (see `paper_repro/paired.py`).")
+    parts.append(f"{explain}; p-values are two-sided, Holm over the methods of a column (see `paper_repro/analysis/statistics.py`).")
     parts += [markdown(table) for table in tables.values()]
     title = f"{stem}{': ' + warning if warning else ''}"
     if draw_differences(cells, references, out / f"{stem}-differences.png", title):

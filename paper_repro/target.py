@@ -4,7 +4,8 @@ The target is the baseline's own final score, its mean over seeds (or less, by a
 method has reached it at the first evaluation where its mean score over the same seeds is there. The baseline reaches its own
 target at its end at the latest. Whoever does not reach it has no cost, and a speed-up of 0; nothing is dropped.
 
-Intervals: seeds are drawn with replacement, the same for both methods, and everything is computed again (1,000 times).
+Intervals: the mean curves of both methods over the same seeds are drawn as Student's t has them, and everything is computed again
+(`paper_repro.analysis.statistics.student_weights`). Seeds are random in them, dev examples are not: curves hold no predictions.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from paper_repro.analysis.statistics import between, student_weights
+from paper_repro.origin import same_examples
+
 COSTS = {"step": "steps", "gradient_evaluations": "gradient evaluations", "train_seconds": "seconds"}
-RESAMPLES = 1000
-_SEED = 0
 _ROUNDING = 1e-12
 
 
@@ -51,21 +53,21 @@ def reach(method: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]], 
         margin: how far below the baseline's mean final score the target lies.
 
     Raises:
-        ValueError: the seeds differ, or the runs of one side were evaluated at different steps.
+        ValueError: the seeds or the examples differ, or the runs of one side were evaluated at different steps.
     """
     seeds = [result["settings"]["seed"] for result in method]
     if seeds != (others := [result["settings"]["seed"] for result in baseline]):
         raise ValueError(f"seeds {seeds} and {others} do not pair")
+    same_examples([*method, *baseline])
     ours, theirs = _curves(method), _curves(baseline)
     target = float(theirs["score"][:, -1].mean()) - margin
-    everyone = np.arange(len(seeds))[None]
+    everyone = np.full((1, len(seeds)), 1 / len(seeds))
     cost = _costs(ours, everyone, np.array([target]))
     speedup = _speedups(ours, theirs, everyone, margin)
     interval = None
     if len(seeds) > 1:
-        drawn = np.random.default_rng(_SEED).integers(len(seeds), size=(RESAMPLES, len(seeds)))
-        ends = {key: np.quantile(values, (0.025, 0.975)) for key, values in _speedups(ours, theirs, drawn, margin).items()}
-        interval = {key: (float(low), float(high)) for key, (low, high) in ends.items()}
+        drawn = _speedups(ours, theirs, student_weights(len(seeds)), margin)
+        interval = {key: between(values) for key, values in drawn.items()}
     return Reached(
         target=target,
         cost={key: float(values[0]) for key, values in cost.items()} if np.isfinite(cost["step"][0]) else None,
@@ -93,20 +95,20 @@ def score_key(result: dict[str, Any]) -> str:
     return f"eval_{result['task']['split']}_{result['task']['metric']}"
 
 
-def _costs(curves: dict[str, np.ndarray], drawn: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """The costs of reaching each target with each drawing of the seeds, [drawings]; infinite where it is not reached."""
-    there = curves["score"][drawn].mean(axis=1) >= targets[:, None] - _ROUNDING
+def _costs(curves: dict[str, np.ndarray], weights: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """The costs of reaching each target with each row of weights of the seeds, [rows]; infinite where it is not reached."""
+    there = weights @ curves["score"] >= targets[:, None] - _ROUNDING
     first = there.argmax(axis=1)[:, None]
     costs = {}
     for key in COSTS:
-        mean = curves[key][drawn].mean(axis=1)
+        mean = weights @ curves[key]
         costs[key] = np.where(there.any(axis=1), np.take_along_axis(mean, first, axis=1)[:, 0], np.inf)
     return costs
 
 
 def _speedups(
-    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], drawn: np.ndarray, margin: float
+    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], weights: np.ndarray, margin: float
 ) -> dict[str, np.ndarray]:
-    targets = theirs["score"][:, -1][drawn].mean(axis=1) - margin
-    mine, base = _costs(ours, drawn, targets), _costs(theirs, drawn, targets)
+    targets = weights @ theirs["score"][:, -1] - margin
+    mine, base = _costs(ours, weights, targets), _costs(theirs, weights, targets)
     return {key: base[key] / mine[key] for key in COSTS}

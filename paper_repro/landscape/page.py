@@ -28,7 +28,7 @@ def page(record: Mapping[str, Any]) -> str:
     ]
     for row in record["separation"]:
         if row["p"] is None:
-            lines.append(f"| {row['label']} |{' - |' * len(methods)} not positive everywhere | - | - |")
+            lines.append(f"| {row['label']} |{' - |' * len(methods)} not positive, or no spread | - | - |")
             continue
         cells = [_cell(row, method, reference) for method in methods]
         lines.append(

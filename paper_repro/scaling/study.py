@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from convergence.record import provenance, write_whole
+from paper_repro.analysis.statistics import mean_of
 from paper_repro.bench.measure import SHAPES
 from paper_repro.scaling import measure, noise, target_time
 from paper_repro.scaling.hardware import case
@@ -145,13 +145,13 @@ def follower(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     costs = []
     for devices in sorted({key[0] for key in cost}):
-        found = [value for key, value in cost.items() if key[0] == devices]
-        costs.append({"devices": devices, "least": min(found), "median": median(found), "greatest": max(found)})
+        own = [value for key, value in cost.items() if key[0] == devices]
+        costs.append({"devices": devices, "least": min(own), "median": median(own), "greatest": max(own)})
     ratios = np.log([cost[2, *rest] / value for (devices, *rest), value in cost.items() if devices == 1 and (2, *rest) in cost])
     growth = None
     if len(ratios) > 1:
-        half = stats.t.ppf(0.975, len(ratios) - 1) * stats.sem(ratios)
-        low, typical, high = np.exp(ratios.mean() + np.array([-half, 0, half]))
+        found = mean_of(ratios)
+        low, typical, high = np.exp([found.interval[0], found.mean, found.interval[1]])
         growth = {"low": float(low), "typical": float(typical), "high": float(high), "batches": len(ratios)}
     return {"basis": "measured: the trainer's steps in 1 and 2 gloo processes on one machine", "costs": costs, "growth": growth}
 

@@ -6,13 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
-import numpy as np
-
-from paper_repro.cells import Cell, gather, planned, predictions
-from paper_repro.paired import bootstrap_interval
+from paper_repro.cells import Cell, gather, of_cell, planned
 from paper_repro.scaling.laws import LAWS, Crossing, fit
 from paper_repro.target import score_key
 from paper_repro.tuning import EXPERIMENTS
@@ -43,16 +40,8 @@ def runs(results: Path, studies: Sequence[str] | None = None) -> Column:
 
 def targets(column: Column) -> dict[str, float]:
     """The baseline's final score, its mean over seeds, and the lower end of its 95% interval; nothing without the baseline."""
-    base = column[BASELINE].results
-    if not base:
-        return {}
-    one = next(iter(base.values()))
-    seeds, labels = sorted(base), np.asarray(one["labels"], dtype=float)
-    low, _ = bootstrap_interval(one["task"]["metric"], predictions(column[BASELINE], seeds), labels)
-    return {
-        "the baseline's score": mean(result["score"] for result in base.values()),
-        "the lower end of its interval": low,
-    }
+    base = of_cell(column[BASELINE])
+    return {} if base is None else {"the baseline's score": base.mean, "the lower end of its interval": base.interval[0]}
 
 
 def crossing(result: Mapping[str, Any], target: float) -> dict[str, Any]:

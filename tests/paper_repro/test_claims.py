@@ -25,7 +25,13 @@ ROUND = 'kind = "round"\nfile = "bench.json"\nrow = "ScaLA"\nat_most = 2.0\n'
 
 @pytest.mark.parametrize(
     ("least", "greatest", "status"),
-    [(1.5, 1.9, "supported by"), (2.1, 2.4, "not supported by"), (1.9, 2.1, "inconclusive")],
+    [
+        (1.5, 1.9, "supported by"),
+        (2.1, 2.4, "not supported by"),
+        (1.9, 2.1, "inconclusive"),
+        (float("nan"), 1.9, "inconclusive"),
+        (2.1, float("nan"), "inconclusive"),
+    ],
 )
 def test_a_status_follows_from_the_interval(one, tmp_path, least, greatest, status):
     row = {"name": "ScaLA", "ratio": {"median": (least + greatest) / 2, "least": least, "greatest": greatest}}

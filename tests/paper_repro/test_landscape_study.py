@@ -234,10 +234,23 @@ def test_what_is_not_positive_is_not_compared():
     assert rows["noise_rise"]["p"] is None
     assert rows["noise_rise"]["pairs"] == []
     assert rows["top_eigenvalue"]["p"] is not None
-    assert "not positive everywhere" in page(
+    assert "not positive, or no spread" in page(
         {"model": "m", "task": "t", "runs": runs, "separation": list(rows.values()), "data": {"sentences": 1},
          "agrees": {"with_committed_runs": 0, "of": 0}, "barriers": []}
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("other", "p"), [(1.0, 1.0), (2.0, None)])
+def test_where_seeds_agree_no_spread_is_known(other, p):
+    """It was p = NaN, with which Holm's correction made 1 of every other measure's p."""
+    runs = planted({"lamb": 1.0, "scala": 0.5}, 0.1)
+    for run in runs:
+        run["points"][0]["gradient_norm"] = {"lamb": 1.0, "scala": other}[run["method"]]
+    rows = {row["measure"]: row for row in separation(runs)}
+    assert (rows["gradient_norm"]["p"], rows["gradient_norm"]["pairs"]) == (p, [])
+    assert rows["top_eigenvalue"]["p_holm"] < 1e-3
+    runs[0]["points"][0]["gradient_norm"] = float("nan")
+    assert {row["measure"]: row for row in separation(runs)}["gradient_norm"]["p"] is None
 
 
 def test_infinite_numbers_become_null():

@@ -35,6 +35,14 @@ def done(small, tmp_path_factory):
     return execute(small, folder), result_file(small, folder)
 
 
+def test_an_encoder_that_returns_more_than_logits_is_scored_as_any(small, done, tmp_path):
+    shutil.copytree(small.model, tmp_path / "encoder")
+    config = tmp_path / "encoder/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"output_hidden_states": True}))
+    found = execute(dataclasses.replace(small, model=str(tmp_path / "encoder")), tmp_path)
+    assert found["predictions"] == done[0]["predictions"]
+
+
 def ticking(start, seconds):
     """A clock that every look at it moves on."""
     ticks = itertools.count(start, seconds)

@@ -329,8 +329,9 @@ def test_what_cannot_be_fitted_is_refused():
     for sizes, seconds in (((1,), (1.0,)), ((2, 1), (1.0, 2.0)), ((1, 2), (1.0,))):
         with pytest.raises(ValueError, match="at least 2 increasing sizes"):
             fit_compute(sizes, seconds)
-    with pytest.raises(ValueError, match="must be positive"):
-        fit_compute((1, 2), (0.0, 1.0))
+    for sizes, seconds in (((1, 2), (0.0, 1.0)), ((1, 2), (1.0, math.inf)), ((1, 2), (math.nan, 1.0)), ((0, 2), (1.0, 2.0))):
+        with pytest.raises(ValueError, match="must be positive and finite"):
+            fit_compute(sizes, seconds)
     with pytest.raises(ValueError, match="measure greater ones"):
         fit_link((1e3, 1e6), (2e-3, 1e-3), 2)
     with pytest.raises(ValueError, match="at least 2"):

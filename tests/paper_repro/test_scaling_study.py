@@ -102,6 +102,12 @@ def test_the_interval_is_that_of_the_f_test_where_nothing_is_censored():
         assert squares(end) / squares(found.scale) == pytest.approx(allowed, rel=0.02)
 
 
+@pytest.mark.parametrize("wrong", [(64, 20, 10), (64, 10, 10), (0, 0, 10), (64, -1, 10), (64, math.inf, math.inf), (64, 0, math.nan)])
+def test_what_is_no_crossing_is_refused(wrong):
+    with pytest.raises(ValueError, match="after one evaluation and by the next"):
+        fit([*crossings(lambda batch: 1e4 / batch), Crossing(*wrong)], "critical")
+
+
 def test_two_batches_fit_any_law():
     few = [c for c in crossings(lambda batch: 1e4 / batch) if c.batch in (32, 128)]
     assert fit(few, "critical") is None
@@ -124,7 +130,7 @@ def result(batch, seed, scores, method="lamb", seconds=2.0, **options):
     curve = [{"step": 10 * i, KEY: s, "train_seconds": seconds * 10 * i} for i, s in enumerate(scores, 1)]
     return {
         "settings": {"seed": seed, "batch_size": batch, "method": f"{method}-{batch}", "leader": "lamb", **options},
-        "task": {"metric": "accuracy", "split": "validation"},
+        "task": {"name": "sst2", "source": {}, "metric": "accuracy", "split": "validation"},
         "curve": curve,
         "score": scores[-1],
         "cost": {"steps": 10 * len(scores), "train_examples": 5000},

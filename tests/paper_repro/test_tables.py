@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from paper_repro import figures, tables
-from paper_repro.cells import gather, hardware, planned, reached
+from paper_repro.analysis.scores import score as score_of
+from paper_repro.analysis.statistics import holm
+from paper_repro.cells import gather, hardware, of_cell, planned, reached
 from paper_repro.experiment import load_experiment
-from paper_repro.paired import holm
-from paper_repro.paired import score as score_of
 from paper_repro.rivals import RIVALS
 from paper_repro.store import diverged_path, result_path
 from paper_repro.target import reach
@@ -117,6 +117,37 @@ def test_differences_are_paired_over_the_common_seeds_and_corrected(experiment, 
     plain = [row["sst2"].p for row in tables.differences(cells, "adamw-32").values()]
     assert shown == pytest.approx(holm(plain), rel=0.06)  # two digits are shown
     assert min(shown) > 2.8 * min(plain)  # three methods against the baseline
+
+
+def shuffled(result):
+    """Scored on the same examples in another order."""
+    order = np.random.default_rng(0).permutation(EXAMPLES)
+    result |= {key: np.array(result[key])[order].tolist() for key in ("predictions", "labels")}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (shuffled, "the labels differ"),
+        (lambda result: result["task"]["source"]["glue_files_sha256"].update({"SST-2/dev.tsv": "b"}), "SST-2/dev.tsv differ"),
+        (lambda result: result["task"].update(split="held_out"), "the task's splits differ"),
+    ],
+    ids=["order", "hash", "split"],
+)
+def test_only_the_same_examples_in_the_same_order_compare(experiment, folder, other, said):
+    """A true difference of -0.004 was +0.372 once, as the examples of one side were in another order."""
+    column = gather(planned(experiment), folder)["sst2"]
+    for cell in column.values():
+        for result in cell.results.values():
+            result["task"]["source"] = {"glue_files_sha256": {"SST-2/dev.tsv": "a"}}
+    assert of_cell(column["lamb"], column["adamw-32"]).mean < 0
+    other(column["lamb"].results[1])
+    with pytest.raises(ValueError, match=f"lamb, seed 0 and lamb, seed 1 were not scored on the same examples: .*{said}"):
+        of_cell(column["lamb"], column["adamw-32"])
+    del column["lamb"].results[0], column["lamb"].results[2]
+    for compare in (of_cell, lambda one, base: reached(column, one, base.method, lower_end=False)):
+        with pytest.raises(ValueError, match=f"lamb, seed 1 and adamw-32, seed 1 were not scored on the same examples: .*{said}"):
+            compare(column["lamb"], column["adamw-32"])
 
 
 def test_a_result_of_other_settings_never_fills_a_cell(experiment, folder, tmp_path):
@@ -281,10 +312,10 @@ def test_a_further_split_has_a_column_and_no_part_in_the_average(experiment, fol
             }
     after = rows(tables.scores_table(cells))
     assert {name: row.pop("sst2 mismatched (accuracy)") for name, row in after.items()} == {
-        "adamw-32": "0.0 [0.0, 0.0] n=3",
-        "lamb": "100.0 [100.0, 100.0] n=3",
-        "scala noise_radius 0.01": "0.0 [0.0, 0.0] n=3",
-        "scala noise_radius 0.1": "0.0 [0.0, 0.0] n=3",
+        "adamw-32": "0.0 [-1.8, 1.8] n=3",
+        "lamb": "100.0 [98.2, 101.8] n=3",
+        "scala noise_radius 0.01": "0.0 [-1.8, 1.8] n=3",
+        "scala noise_radius 0.1": "0.0 [-1.8, 1.8] n=3",
     }
     assert after == before
     differences = rows(tables.differences_table(cells, "adamw-32"))
@@ -338,8 +369,8 @@ def points(*scores, cost=1.0):
 
 
 def curve(seed, *scores, cost=1.0):
-    task = {"split": "dev", "metric": "accuracy"}
-    return {"settings": {"seed": seed, "method": "x"}, "task": task, "curve": points(*scores, cost=cost)}
+    task = {"name": "t", "split": "dev", "metric": "accuracy", "source": {}}
+    return {"settings": {"seed": seed, "method": "x"}, "task": task, "labels": [0, 1], "curve": points(*scores, cost=cost)}
 
 
 def test_cost_to_the_baselines_mean_score():
@@ -353,7 +384,7 @@ def test_cost_to_the_baselines_mean_score():
     low, high = found.interval["step"]
     assert low < 4.0 <= high
     never = reach([curve(0, 0.1, 0.2, 0.3), curve(1, 0.1, 0.2, 0.3)], base)
-    assert (never.cost, never.speedup["step"], never.interval["step"]) == (None, 0, (0, 0))
+    assert (never.cost, never.speedup["step"], never.interval["step"][0]) == (None, 0, 0)
     assert reach(base, base, margin=0.15).cost["step"] == 2
     assert reach(base[:1], base[:1]).interval is None
 
