@@ -11,7 +11,7 @@ export SCALA_CACHE ?= $(CURDIR)/.cache
 # Options of `make demo`, for example: GLUE_DIR=/data/glue TASK=mrpc SEEDS="0 1 2" make demo
 TASK   ?= acceptability
 OUT    ?= runs/demo
-DEMO_OPTIONS = --task $(TASK) --out $(OUT) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(MODEL),--model $(MODEL)) \
+DEMO_OPTIONS = --tasks $(TASK) --out $(OUT) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(MODEL),--model $(MODEL)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(TRAIN_EXAMPLES),--train-examples $(TRAIN_EXAMPLES))
 
 RESULTS = paper_repro/results
@@ -50,7 +50,7 @@ hunt: $(READY)  ## look for counter-examples with new random draws (BUDGET_MIN=3
 	@$(PY) -m convergence.hunt --minutes $(or $(BUDGET_MIN),30) --out runs/hunt
 
 demo: $(READY)  ## does a large batch reach the small batch's score? a real encoder, four ways, three seeds (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
-	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)
+	@$(SWEEP)/demo.toml $(DEMO_OPTIONS)
 
 bench: $(READY)  ## how fast: leader's step, round, memory, growth, profile, beside their floors; writes runs/bench.json and figures
 	@$(PY) -m paper_repro.bench --out runs/bench.json

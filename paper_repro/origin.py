@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,15 @@ def refuse_other_origin(path: Path, result: dict[str, Any], glue_dir: str | None
             )
 
 
-def same_examples(results: Sequence[dict[str, Any]]) -> np.ndarray:
+def same_examples(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """The labels of the examples that all these results were scored on, in their order, [examples].
 
     Args:
         results: at least one, to be compared or averaged example by example.
 
     Raises:
-        ValueError: two of them were scored on other examples, or on the same in another order: their split, metric, labels or the
-            hashes of their data differ.
+        ValueError: two of them were scored on other examples, or on the same in another order: their split, metric, labels or
+            the hashes of their data differ.
     """
     first = _examples(results[0])
     for other in results[1:]:
@@ -57,11 +57,13 @@ def same_examples(results: Sequence[dict[str, Any]]) -> np.ndarray:
         for what in first.keys() & theirs.keys():
             if first[what] != theirs[what]:
                 names = (f"{one['settings']['method']}, seed {one['settings']['seed']}" for one in (results[0], other))
-                raise ValueError(f"{' and '.join(names)} were not scored on the same examples: {what} differ; do one of them again")
+                raise ValueError(
+                    f"{' and '.join(names)} were not scored on the same examples: {what} differ; do one of them again"
+                )
     return np.asarray(results[0]["labels"], dtype=float)
 
 
-def _examples(result: dict[str, Any]) -> dict[str, Any]:
+def _examples(result: Mapping[str, Any]) -> dict[str, Any]:
     task = result["task"]
     known = {f"the task's {key}s": task[key] for key in ("name", "split", "metric")}
     hashes = {f"the hashes of {name}": value for name, value in _flat(task["source"]).items()}

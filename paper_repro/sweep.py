@@ -39,6 +39,7 @@ from filelock import FileLock, Timeout
 from convergence.record import write_whole
 from paper_repro import smoke, tables
 from paper_repro.analysis.statistics import student
+from paper_repro.cells import gather, rows_of
 from paper_repro.experiment import Run, read_toml
 from paper_repro.glue import GLUE_TASKS
 from paper_repro.origin import refuse_other_origin
@@ -83,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model", help="in place of the file's: minilm-l6, bert-tiny, mpnet-base, a local folder, or a hub name"
     )
     parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--epochs", type=int, help="in place of the file's")
+    parser.add_argument("--train-examples", type=int, help="in place of the file's: a fixed random part of this size; 0: all")
     parser.add_argument("--budget-min", type=float, default=math.inf, help="stop after so many minutes")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine, each with its share of the threads")
     parser.add_argument("--out", type=Path, default=Path("runs/sweeps"))
@@ -123,6 +126,7 @@ def _sweep(args: argparse.Namespace) -> int:
         print(f"{jobs} jobs submitted, {len(runs) - jobs} runs already done; logs in {terms.out / 'slurm'}")
         return 0
     if _rank() == 0:
+        print(f"{len(runs)} runs, {sum(finished(run, terms.out) for run in runs)} already done", flush=True)
         for run in runs:
             if (path := diverged_path(run, terms.out)).exists():
                 print(f"{run.identity} diverged before; to try it again delete {path}")
@@ -146,8 +150,8 @@ def _say_what_is_left(runs: Sequence[Run], terms: Terms, budget_min: float) -> N
 
 def _planned(args: argparse.Namespace, tasks: Sequence[str], methods: Sequence[str] | None) -> list[Run]:
     best = measured(args.tuning)
-    given: dict[str, Any] = {"methods": methods, "model": args.model, "seeds": args.seeds}
-    return [run for task in tasks for run in load_tuned(args.experiment, task, best, **given)]
+    given = {key: getattr(args, key) for key in ("model", "seeds", "epochs", "train_examples")}
+    return [run for task in tasks for run in load_tuned(args.experiment, task, best, methods, **given)]
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
@@ -399,10 +403,9 @@ def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path) -> None:
         own = [run for run in runs if run.task == task]
         found = [result for _, result in with_results(own, out)]
         lines = summary(found)
-        print(f"{task}, {own[0].model}:")
-        for line in lines:
+        for line in lines if own[0].held_out else ():  # of scores on dev data there is a page
             spread = "one seed" if line["interval"] is None else "[{:.4f}, {:.4f}]".format(*line["interval"])
-            print(f"  {line['score']:.4f} {spread}  {line['method']:14s} {line['settings']}  seeds {line['seeds']}")
+            print(f"  {line['score']:.4f} {spread}  {line['method']:14s} {line['settings']}  seeds {line['seeds']}, {task}")
         if args.summary:
             path = args.summary
             if path.suffix != ".json":
@@ -421,10 +424,18 @@ def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path) -> None:
                 "provenance": found[-1]["provenance"] if found else None,
             } | ({"warning": smoke.WARNING} if args.smoke else {})
             write_whole(path, json.dumps(content, indent=1) + "\n")
-    if args.smoke:
-        by_task = {task: [run for run in runs if run.task == task] for task in tasks}
-        tables.write(args.experiment, by_task, out, out / "tables", smoke.WARNING)
-        print(f"tables: {out / 'tables'}\n{smoke.WARNING}")
+    if not any(run.held_out for run in runs):
+        _write_page(args, {task: [run for run in runs if run.task == task] for task in tasks}, out)
+
+
+def _write_page(args: argparse.Namespace, by_task: dict[str, list[Run]], out: Path) -> None:
+    """The experiment's page, and of methods that were compared the verdict first."""
+    cells = gather(by_task, out)
+    page = tables.write(args.experiment, by_task, out, out / "tables", smoke.WARNING if args.smoke else "")
+    if tables.is_comparison(args.experiment.stem) and (said := tables.verdict(cells, baseline := rows_of(cells)[0])):
+        parts = [said, *(tables.markdown(tables.in_short({task: column}, baseline)) for task, column in cells.items())]
+        print("\n" + "\n\n".join(parts) + "\n\nIntervals: 95%, seeds and examples random; with one seed the examples alone.")
+    print(f"tables and figures: {page}" + f"\n{smoke.WARNING}" * args.smoke)
 
 
 def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -130,6 +130,39 @@ def speedup_table(cells: Cells, baseline: str, lower_end: bool, costs: Mapping[s
     return head, rows
 
 
+def verdict(cells: Cells, baseline: str) -> str:
+    """Who reached the baseline's score, in which share of its steps and seconds: a line a method, those that did first."""
+    lines = []
+    for task, column in cells.items():
+        base = column[baseline]
+        pairs = [
+            (cell, found) for cell in column.values() if cell is not base and (found := reached(column, cell, baseline, False))
+        ]
+        for cell, found in sorted(pairs, key=lambda pair: -pair[1].seeds):
+            who = f"{cell.name} at batch {cell.batch_size} reached the score of {baseline} at batch {base.batch_size}"
+            said = f"- {f'{task}: ' * (len(cells) > 1)}{who} in {found.seeds} of {found.of} seeds"
+            if found.cost is not None:
+                last = [result["curve"][-1] for seed, result in base.results.items() if seed in cell.results]
+                steps, seconds = (
+                    found.cost[key] / np.mean([point[key] for point in last]) for key in ("step", "train_seconds")
+                )
+                said += f", in {steps:.2f} of its steps and {seconds:.2f} of its seconds"
+            lines.append(f"{said}.")
+    return "\n".join(lines)
+
+
+def in_short(cells: Cells, baseline: str) -> Table:
+    """One task's scores, differences and costs side by side, a row a method; of several splits the first."""
+    costs = {row[1]: row for row in speedup_table(cells, baseline, lower_end=False)[1]}
+    against = {name: difference for name, difference, *_ in differences_table(cells, baseline)[1]}
+    head, scores = scores_table(cells)
+    rows = []
+    for name, batch, score, *_ in scores:
+        cost = costs.get(name, [NOT_RUN] * 13)
+        rows.append([name, batch, score, against.get(name, "baseline"), *cost[3:6], cost[8]])
+    return [*head[:3], f"against {baseline}", "steps", "gradients", "seconds", "seconds to its score"], rows
+
+
 def _times(found: Reached, key: str) -> str:
     if found.cost is None:
         return "not reached"
@@ -191,12 +224,14 @@ def write(experiment: Path, by_task: Mapping[str, Sequence[Run]], results: Path,
     for reference in references:
         tables[f"against-{reference}"] = differences_table(cells, reference)
     explain = "95% intervals take seeds and examples as random, differences are paired by both"
-    parts.append(f"{explain}; p-values are two-sided, Holm over the methods of a column (see `paper_repro/analysis/statistics.py`).")
+    parts.append(
+        f"{explain}; p-values are two-sided, Holm over the methods of a column (see `paper_repro/analysis/statistics.py`)."
+    )
     parts += [markdown(table) for table in tables.values()]
     title = f"{stem}{': ' + warning if warning else ''}"
     if draw_differences(cells, references, out / f"{stem}-differences.png", title):
         parts.append(f"![{stem}, differences]({stem}-differences.png)")
-    if _is_comparison(stem):
+    if is_comparison(stem):
         # The runs of main.toml are made in parts, beside other work: their seconds are not those of one quiet machine.
         costs = {key: name for key, name in COSTS.items() if key != "train_seconds" or stem != "main"}
         for name, lower_end, target in (("to-target", False, "its mean"), ("to-target-low", True, "its interval's lower end")):
@@ -217,7 +252,8 @@ def write(experiment: Path, by_task: Mapping[str, Sequence[Run]], results: Path,
     return page
 
 
-def _is_comparison(stem: str) -> bool:
+def is_comparison(stem: str) -> bool:
+    """Whether an experiment compares methods, and not the values of a setting."""
     return not stem.startswith(("ablation", "sensitivity", "controls"))
 
 

@@ -4,8 +4,9 @@ The target is the baseline's own final score, its mean over seeds (or less, by a
 method has reached it at the first evaluation where its mean score over the same seeds is there. The baseline reaches its own
 target at its end at the latest. Whoever does not reach it has no cost, and a speed-up of 0; nothing is dropped.
 
-Intervals: the mean curves of both methods over the same seeds are drawn as Student's t has them, and everything is computed again
-(`paper_repro.analysis.statistics.student_weights`). Seeds are random in them, dev examples are not: curves hold no predictions.
+Intervals: the mean curves of both methods over the same seeds are drawn as Student's t has them, and everything is computed
+again (`paper_repro.analysis.statistics.student_weights`). Seeds are random in them, dev examples are not: curves hold no
+predictions.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ import pytest
 from scipy import stats
 
 from convergence.record import write_whole
-from paper_repro import comparison, leaders, onset, tables
+from paper_repro import leaders, onset, tables
+from paper_repro.analysis.statistics import holm
 from paper_repro.cells import differences, gather, of_cell, planned
 from paper_repro.claims import CLAIMS, findings, report
-from paper_repro.demo import BASELINE
-from paper_repro.experiment import load_experiment, read_toml
-from paper_repro.figures import draw_differences
+from paper_repro.experiment import load_experiment
+from paper_repro.figures import draw_differences, draw_speedup
 from paper_repro.landscape import page as landscape
 from paper_repro.options import Options
 from paper_repro.scaling import page as scaling
@@ -62,11 +62,12 @@ def what_was_run(table):
 
 def demo():
     """The demonstration's verdict and table."""
-    methods = list(read_toml(EXPERIMENTS / "demo.toml")["methods"])
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS / "demo").glob("acceptability-*.json")]
-    results.sort(key=lambda result: (methods.index(result["settings"]["method"]), result["settings"]["seed"]))
-    rows = comparison.compare(results, BASELINE)
-    return f"{comparison.verdict(rows)}\n\n{comparison.table(rows, 'accuracy')}"
+    cells = demo_cells()
+    return f"{tables.verdict(cells, 'adamw-32')}\n\n{tables.markdown(tables.in_short(cells, 'adamw-32'))}"
+
+
+def demo_cells():
+    return gather({"acceptability": load_experiment(EXPERIMENTS / "demo.toml", "acceptability")}, RESULTS / "demo")
 
 
 @cache
@@ -726,9 +727,8 @@ def test_the_table_of_ascents_holds_the_committed_numbers():
     against_none = {
         method: stats.ttest_rel(found, scores["none"]).pvalue for method, found in scores.items() if method != "none"
     }
-    ordered = sorted(against_none, key=lambda method: against_none[method])
-    holm = [min(1, max(against_none[m] * (8 - i) for i, m in enumerate(ordered[: rank + 1]))) for rank in range(8)]
-    assert {method: round(p, 3) for method, p in zip(ordered, holm, strict=True) if p < 0.05} == {
+    corrected = holm(list(against_none.values()))
+    assert {method: round(p, 3) for method, p in zip(against_none, corrected, strict=True) if p < 0.05} == {
         "own-dropout": 0.014,
         "every-2nd": 0.014,
         "half-batch": 0.032,
@@ -925,3 +925,4 @@ if __name__ == "__main__":
             write_whole(path, after)
             print(f"{path.relative_to(ROOT)}: new tables")
     draw_differences(main_cells(), ("adamw-32", "lamb"), DIFFERENCES, "main comparison", numbers_of_the_figure())
+    draw_speedup(demo_cells(), "adamw-32", RESULTS / "demo/acceptability.png", "acceptability: MiniLM-L6")

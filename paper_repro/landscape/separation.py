@@ -51,8 +51,8 @@ def separation(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         A dict a measure: measure, label, values (by method, a seed each), p, p_holm, pairs (method, against, ratio, low, high),
-        score (r, low, high) and score_within (the same). Where a measure is not positive, or every method's seeds agree, so that
-        no spread is known: no pairs, and p null, but 1 where the methods agree as well.
+        score (r, low, high) and score_within (the same). Where a measure is not positive, or every method's seeds agree, so
+        that no spread is known: no pairs, and p null, but 1 where the methods agree as well.
     """
     rows = []
     for name, (label, value) in MEASURES.items():

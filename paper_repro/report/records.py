@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from convergence.record import write_whole
+from paper_repro.experiment import read_toml
 from paper_repro.run import read_result
 from paper_repro.store import compact
+from paper_repro.tuning import EXPERIMENTS
 
 _COMMANDS = {
     "theory": "make theory",
@@ -133,7 +135,7 @@ def _kept(results: Path) -> _Units:
         if top == "theory" and rest != ["theory.json"]:
             continue  # figures are drawn from the numbers
         if top == "demo":
-            unit = f"demo/{path.name.split('-')[0]}"
+            unit = "/".join((top, *rest[:-1]))
         elif top in ("glue", "tuning"):
             unit = name
         else:
@@ -149,9 +151,13 @@ def _fresh(runs: Path) -> _Units:
             figures = path.parent.glob("*.svg" if "/" in name else f"{path.stem}-*.svg")
             pictures = {} if name.startswith("theory") else {one.relative_to(runs).as_posix(): one for one in sorted(figures)}
             yield name.split("/")[0].removesuffix(".json"), {name: path, **pictures}
-    for page in sorted(runs.glob("demo/*/demo.md")):  # written at the end: without it the demonstration is not finished
-        files = sorted(page.parent.glob("*.json"))
-        yield f"demo/{page.parent.name}", {f"demo/{page.parent.name}-{path.name}": path for path in files}
+    for folder in sorted({path.parent for path in runs.glob("demo/*/*.json")}):
+        files = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
+        seeds: dict[str, set[int]] = {method: set() for method in read_toml(EXPERIMENTS / "demo.toml")["methods"]}
+        for path in files:
+            seeds.setdefault(read(path)["settings"]["method"], set()).add(read(path)["settings"]["seed"])
+        if len(set(map(frozenset, seeds.values()))) == 1:  # else the demonstration is not finished
+            yield f"demo/{folder.name}", {path.relative_to(runs).as_posix(): path for path in files}
     for path in sorted(runs.glob("glue/*/*.json")):
         if not path.name.startswith(".") and not read(path)["settings"]["held_out"]:
             name = path.relative_to(runs).as_posix()

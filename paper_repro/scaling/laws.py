@@ -128,7 +128,9 @@ def fit(crossings: Sequence[Crossing], name: str) -> Fit | None:
     """
     for one in crossings:
         if not (1 <= one.batch < math.inf and 0 <= one.after < one.by):
-            raise ValueError(f"a run gets to the target after one evaluation and by the next, at a batch of 1 or more, got {one}")
+            raise ValueError(
+                f"a run gets to the target after one evaluation and by the next, at a batch of 1 or more, got {one}"
+            )
     reached = {crossing.batch for crossing in crossings if crossing.reached}
     if len(reached) < FEWEST_BATCHES:
         return None

@@ -102,7 +102,9 @@ def test_the_interval_is_that_of_the_f_test_where_nothing_is_censored():
         assert squares(end) / squares(found.scale) == pytest.approx(allowed, rel=0.02)
 
 
-@pytest.mark.parametrize("wrong", [(64, 20, 10), (64, 10, 10), (0, 0, 10), (64, -1, 10), (64, math.inf, math.inf), (64, 0, math.nan)])
+@pytest.mark.parametrize(
+    "wrong", [(64, 20, 10), (64, 10, 10), (0, 0, 10), (64, -1, 10), (64, math.inf, math.inf), (64, 0, math.nan)]
+)
 def test_what_is_no_crossing_is_refused(wrong):
     with pytest.raises(ValueError, match="after one evaluation and by the next"):
         fit([*crossings(lambda batch: 1e4 / batch), Crossing(*wrong)], "critical")

@@ -113,7 +113,16 @@ def test_a_real_difference_is_found_although_three_seeds_alone_could_not_show_it
 
 @pytest.mark.parametrize(
     ("seeds", "share", "held"),
-    [(2, 0.9, 0.873), (3, 0.0, 0.95), (3, 0.5, 0.942), (3, 0.9, 0.921), (3, 1.0, 0.95), (5, 0.5, 0.947), (5, 0.9, 0.941), (5, 1.0, 0.95)],
+    [
+        (2, 0.9, 0.873),
+        (3, 0.0, 0.95),
+        (3, 0.5, 0.942),
+        (3, 0.9, 0.921),
+        (3, 1.0, 0.95),
+        (5, 0.5, 0.947),
+        (5, 0.9, 0.941),
+        (5, 1.0, 0.95),
+    ],
 )
 def test_the_interval_holds_as_often_as_its_table_says(seeds, share, held):
     """Normal effects of seeds and of examples, `share` of the variance of the mean from the seeds; the score is a mean of both.

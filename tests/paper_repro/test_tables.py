@@ -146,7 +146,9 @@ def test_only_the_same_examples_in_the_same_order_compare(experiment, folder, ot
         of_cell(column["lamb"], column["adamw-32"])
     del column["lamb"].results[0], column["lamb"].results[2]
     for compare in (of_cell, lambda one, base: reached(column, one, base.method, lower_end=False)):
-        with pytest.raises(ValueError, match=f"lamb, seed 1 and adamw-32, seed 1 were not scored on the same examples: .*{said}"):
+        with pytest.raises(
+            ValueError, match=f"lamb, seed 1 and adamw-32, seed 1 were not scored on the same examples: .*{said}"
+        ):
             compare(column["lamb"], column["adamw-32"])
 
 
