@@ -109,7 +109,7 @@ results: $(READY)  ## collect finished runs into paper_repro/results/glue
 	@$(PY) -m paper_repro.store --collect runs/glue --into $(RESULTS)/glue
 
 tables: $(READY)  ## tables and figures of the reproduction, from the committed results; writes runs/tables
-	@$(PY) -m paper_repro.tables --results $(RESULTS)/glue --out runs/tables
+	@$(PY) -m paper_repro.experiment_page --results $(RESULTS)/glue --out runs/tables
 
 # Every checkpoint's measures are a file: killed, the same command goes on.
 landscape: $(READY)  ## how steep the loss is along training, method by method (GLUE_DIR= SEEDS= WORKERS=); writes runs/landscape

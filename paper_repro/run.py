@@ -32,11 +32,11 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
-from convergence.record import provenance, write_whole
 from paper_repro.encoders import resolve, weights_hash
 from paper_repro.experiment import Run
 from paper_repro.memory import heaviest_step, keep_freed_memory, largest_that_fits, micro_batches
 from paper_repro.origin import refuse_other_origin
+from paper_repro.record import provenance, write_json
 from paper_repro.rivals import RivalConfig, RivalTrainer
 from paper_repro.tasks import Task, load_task
 from scala.heads import start_regression_head
@@ -108,7 +108,7 @@ def execute(
     facts = {"settings": run.settings(), "model": model_facts}
     result = sealed({**facts, **_outcome(trainer, task), "provenance": provenance(_VERSIONED)})
     if trainer.is_world_process_zero():
-        write_whole(path, json.dumps(result, indent=1))
+        write_json(path, result)
         for done in [checkpoints] if list(report_to) == ["none"] else checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
             shutil.rmtree(done, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()  # whoever asks next finds the result

@@ -8,8 +8,6 @@ were scored on held-out training data are left out: of a tuning, its summary is 
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import shutil
 import sys
@@ -17,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from convergence.record import provenance, write_whole
+from paper_repro.command import command, parser
 from paper_repro.experiment import Run
+from paper_repro.record import provenance, read_json, write_json
 from paper_repro.run import read_result, resealed, result_file
 
 _VERSIONED = ("torch", "transformers", "scala-adapt")
@@ -44,7 +43,7 @@ def record_divergence(run: Run, folder: Path, reason: str) -> Path:
     """Write down that a run diverged, and remove its checkpoints: from there it would diverge again."""
     path = diverged_path(run, folder)
     record = {"settings": run.settings(), "diverged": reason, "provenance": provenance(_VERSIONED)}
-    write_whole(path, json.dumps(record, indent=1) + "\n")
+    write_json(path, record)
     shutil.rmtree(result_path(run, folder).with_suffix(""), ignore_errors=True)
     return path
 
@@ -80,31 +79,28 @@ def collect(source: Path, into: Path) -> int:
         result = _record_of_divergence(path) if diverged else compact(read_result(path))
         if result["settings"]["held_out"]:
             continue
-        write_whole(into / path.parent.name / path.name, json.dumps(result, separators=(",", ":")) + "\n")
+        write_json(into / path.parent.name / path.name, result, compact=True)
         kept += 1
     return kept
 
 
 def _record_of_divergence(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         Run.of_settings(record["settings"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); delete it, and its run is tried again") from error
     return record
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Collect results; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.store", description="Keep results in their compact form.")
-    parser.add_argument("--collect", type=Path, required=True, metavar="RUNS", help="folder of a sweep's results")
-    parser.add_argument("--into", type=Path, required=True, metavar="RESULTS", help="folder of kept results")
-    args = parser.parse_args(arguments)
-    try:
-        print(f"{collect(args.collect, args.into)} results -> {args.into}")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = parser("paper_repro.store", __doc__)
+    options.add_argument("--collect", type=Path, required=True, metavar="RUNS", help="folder of a sweep's results")
+    options.add_argument("--into", type=Path, required=True, metavar="RESULTS", help="folder of kept results")
+    args = options.parse_args(arguments)
+    print(f"{collect(args.collect, args.into)} results -> {args.into}")
     return 0
 
 

@@ -36,13 +36,14 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
-from convergence.record import write_whole
-from paper_repro import smoke, tables
+from paper_repro import experiment_page, smoke, tables
 from paper_repro.analysis.statistics import student
 from paper_repro.cells import gather, rows_of
+from paper_repro.command import command, parser
 from paper_repro.experiment import Run, read_toml
 from paper_repro.glue import GLUE_TASKS
 from paper_repro.origin import refuse_other_origin
+from paper_repro.record import write_json
 from paper_repro.run import Progress, execute
 from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
 from paper_repro.tasks import EMBEDDED, unknown
@@ -58,48 +59,40 @@ class BudgetSpent(Exception):
     """The time is over; the run in progress continues from its last checkpoint another time."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sweep; returns the exit status."""
-    args = _parser().parse_args(arguments)
+    args = _options().parse_args(arguments)
     quiet()
-    try:
-        return _sweep(args)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues here", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return _sweep(args)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m paper_repro.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("experiment", type=Path, help="TOML file, see paper_repro/experiment.py")
-    parser.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
-    parser.add_argument("--methods", nargs="+", help="default: all of the file's")
-    parser.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
-    parser.add_argument(
+def _options() -> argparse.ArgumentParser:
+    options = parser("paper_repro.sweep", __doc__)
+    options.add_argument("experiment", type=Path, help="TOML file, see paper_repro/experiment.py")
+    options.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
+    options.add_argument("--methods", nargs="+", help="default: all of the file's")
+    options.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
+    options.add_argument(
         "--model", help="in place of the file's: minilm-l6, bert-tiny, mpnet-base, a local folder, or a hub name"
     )
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--epochs", type=int, help="in place of the file's")
-    parser.add_argument("--train-examples", type=int, help="in place of the file's: a fixed random part of this size; 0: all")
-    parser.add_argument("--budget-min", type=float, default=math.inf, help="stop after so many minutes")
-    parser.add_argument("--workers", type=int, default=1, help="processes on this machine, each with its share of the threads")
-    parser.add_argument("--out", type=Path, default=Path("runs/sweeps"))
-    parser.add_argument("--summary", type=Path, help="JSON file of the summary, or a folder: one MODEL-TASK.json a task there")
-    parser.add_argument("--tuning", type=Path, default=TUNING, help='folder of the summaries that "tuned" refers to')
-    parser.add_argument("--engine", choices=("local", "submitit"), default="local", help="submitit: a Slurm job a run")
-    parser.add_argument(
+    options.add_argument("--seeds", type=int, nargs="+")
+    options.add_argument("--epochs", type=int, help="in place of the file's")
+    options.add_argument("--train-examples", type=int, help="in place of the file's: a fixed random part of this size; 0: all")
+    options.add_argument("--budget-min", type=float, default=math.inf, help="stop after so many minutes")
+    options.add_argument("--workers", type=int, default=1, help="processes on this machine, each with its share of the threads")
+    options.add_argument("--out", type=Path, default=Path("runs/sweeps"))
+    options.add_argument("--summary", type=Path, help="JSON file of the summary, or a folder: one MODEL-TASK.json a task there")
+    options.add_argument("--tuning", type=Path, default=TUNING, help='folder of the summaries that "tuned" refers to')
+    options.add_argument("--engine", choices=("local", "submitit"), default="local", help="submitit: a Slurm job a run")
+    options.add_argument(
         "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="for submitit: timeout_min=120 gpus_per_node=1"
     )
-    parser.add_argument(
+    options.add_argument(
         "--report-to", nargs="+", default=["none"], metavar="TRACKER", help="also: tensorboard, wandb ... (as in transformers)"
     )
-    parser.add_argument("--smoke", action="store_true", help="a tiny random model and made-up data: the path, not the numbers")
-    return parser
+    options.add_argument("--smoke", action="store_true", help="a tiny random model and made-up data: the path, not the numbers")
+    return options
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -423,7 +416,7 @@ def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path) -> None:
                 "methods": grids(own, out),
                 "provenance": found[-1]["provenance"] if found else None,
             } | ({"warning": smoke.WARNING} if args.smoke else {})
-            write_whole(path, json.dumps(content, indent=1) + "\n")
+            write_json(path, content)
     if not any(run.held_out for run in runs):
         _write_page(args, {task: [run for run in runs if run.task == task] for task in tasks}, out)
 
@@ -431,11 +424,11 @@ def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path) -> None:
 def _write_page(args: argparse.Namespace, by_task: dict[str, list[Run]], out: Path) -> None:
     """The experiment's page, and of methods that were compared the verdict first."""
     cells = gather(by_task, out)
-    page = tables.write(args.experiment, by_task, out, out / "tables", smoke.WARNING if args.smoke else "")
-    if tables.is_comparison(args.experiment.stem) and (said := tables.verdict(cells, baseline := rows_of(cells)[0])):
-        parts = [said, *(tables.markdown(tables.in_short({task: column}, baseline)) for task, column in cells.items())]
+    page = experiment_page.write(args.experiment, by_task, out, out / "tables", smoke.WARNING if args.smoke else "")
+    if experiment_page.is_comparison(args.experiment.stem) and (said := tables.verdict(cells, baseline := rows_of(cells)[0])):
+        parts = [said, *(tables.in_short({task: column}, baseline).markdown() for task, column in cells.items())]
         print("\n" + "\n\n".join(parts) + "\n\nIntervals: 95%, seeds and examples random; with one seed the examples alone.")
-    print(f"tables and figures: {page}" + f"\n{smoke.WARNING}" * args.smoke)
+    print(f"tables and figures: {page.path}" + f"\n{smoke.WARNING}" * args.smoke)
 
 
 def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from transformers import BertConfig, PreTrainedConfig, RobertaConfig
 
-from convergence.benchmark import Spread, batched_against_loop
-from convergence.record import provenance
+from convergence.benchmark import batched_against_loop
 from paper_repro.bench.adaptation import time_large_batches
 from paper_repro.bench.growth import PLANS, ROUND, Plan, measure_growth
 from paper_repro.bench.interleaved import Action, wait_for
@@ -22,6 +21,7 @@ from paper_repro.bench.machine import Machine
 from paper_repro.bench.phases import profile_round
 from paper_repro.bench.process import compare_memory, import_time
 from paper_repro.bench.round import REFERENCE, Bench, bench_of, classifier, random_model, time_rounds
+from paper_repro.record import Spread, provenance
 
 MEMORY_STEPS = (REFERENCE, ROUND)
 COMPILED_STEPS = (REFERENCE, ROUND, "naive ascent")

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from paper_repro.analysis.table import Table
+
 
 def row(name: str, what: str, then: str, kill: bool, trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What happened in a fault's trials together.
@@ -51,13 +53,13 @@ def written(record: dict[str, Any]) -> str:
     rows = []
     for row in record["faults"]:
         cells = [row["what"], f"{row['strikes']:,}", _seen(row), row["then"], _lost(row), _seconds(row)]
-        rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+        rows.append(cells)
     losses = [f"- {row['name']}: {text}" for row in record["faults"] for text in row["lost"]]
     return _PAGE.format(
         kills=record["kills"],
         struck=struck,
         verdict=f"**losses: {len(losses)}**, named below the table" if losses else "nothing that was finished was lost",
-        rows="\n".join(rows),
+        table=Table(_HEAD, rows).markdown(aligned=False),
         losses="\n".join(["", "## What was lost", "", *losses, ""]) if losses else "",
         hardware=known["hardware"],
         run=normal["run"],
@@ -68,15 +70,14 @@ def written(record: dict[str, Any]) -> str:
     )
 
 
+_HEAD = ("what was done", "how often", "what the user sees", "then", "lost", "seconds to recover: median, greatest")
 _PAGE = """\
 # Faults
 
 Made by `make faults`, which does what can go wrong to the real commands and compares what they find in the end with what they
 find undisturbed. This time: **{kills} random kills** among {struck} faults; {verdict}.
 
-| what was done | how often | what the user sees | then | lost | seconds to recover: median, greatest |
-|---|---|---|---|---|---|
-{rows}
+{table}
 {losses}
 ## How to read it
 

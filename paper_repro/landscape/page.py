@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean, geometric_mean
 from typing import Any
+
+from paper_repro.analysis.table import Table
 
 
 def page(record: Mapping[str, Any]) -> str:
@@ -23,27 +25,26 @@ def page(record: Mapping[str, Any]) -> str:
         "logarithms over methods, corrected by Holm for the measures; r: the logarithm's correlation with the dev score, over "
         "all runs and within methods.",
         "",
-        f"| measure | {' | '.join(methods)} | p | r with score | within methods |",
-        f"|---|{'---|' * (len(methods) + 3)}",
-    ]
-    for row in record["separation"]:
-        if row["p"] is None:
-            lines.append(f"| {row['label']} |{' - |' * len(methods)} not positive, or no spread | - | - |")
-            continue
-        cells = [_cell(row, method, reference) for method in methods]
-        lines.append(
-            f"| {row['label']} | {' | '.join(cells)} | {row['p_holm']:.2g} | {_r(row['score'])} | {_r(row['score_within'])} |"
-        )
-    lines += [
+        Table(
+            ["measure", *methods, "p", "r with score", "within methods"],
+            [[row["label"], *_compared(row, methods, reference)] for row in record["separation"]],
+        ).markdown(aligned=False),
         "",
         "Barriers: how far the loss on the segment between two finished models rises above the line between their losses; "
         "mean, least and greatest, over seeds between methods and over pairs of seeds within one.",
         "",
-        f"| from, to | {' | '.join(methods)} |",
-        f"|---|{'---|' * len(methods)}",
+        Table(
+            ["from, to", *methods], [[start, *(_barrier(record, start, end) for end in methods)] for start in methods]
+        ).markdown(aligned=False),
     ]
-    lines += [f"| {start} | {' | '.join(_barrier(record, start, end) for end in methods)} |" for start in methods]
     return "\n".join(lines) + "\n"
+
+
+def _compared(row: Mapping[str, Any], methods: Sequence[str], reference: str) -> list[str]:
+    if row["p"] is None:
+        return [*("-" for _ in methods), "not positive, or no spread", "-", "-"]
+    cells = [_cell(row, method, reference) for method in methods]
+    return [*cells, f"{row['p_holm']:.2g}", _r(row["score"]), _r(row["score_within"])]
 
 
 def _barrier(record: Mapping[str, Any], start: str, end: str) -> str:

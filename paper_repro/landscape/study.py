@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +20,12 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from convergence.record import provenance, write_whole
 from paper_repro.experiment import Run
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, steps_at, weights_file
 from paper_repro.landscape.objective import Objective, weights
-from paper_repro.landscape.portrait import Data, Sizes, portrait, read_measures, rounded
+from paper_repro.landscape.portrait import Data, Sizes, portrait, rounded
 from paper_repro.landscape.slices import barrier, filter_normalized, surface
+from paper_repro.record import provenance, read_json, write_json
 from paper_repro.run import execute
 from paper_repro.sweep import end_with_parent
 from paper_repro.tasks import load_task
@@ -159,7 +158,7 @@ def train_and_measure(study: Study, run: Run) -> str:
             continue
         model = model_of(run, data.labels, weights_file(study.weights(run), step))
         found = portrait(model, data, study.sizes, whole=step == points[-1])
-        write_whole(study.portrait_file(run, step), json.dumps({"step": step, **found}) + "\n")
+        write_json(study.portrait_file(run, step), {"step": step, **found}, compact=True)
     return f"{run.method}, seed {run.seed}: score {result['score']:.4f}, {len(points)} checkpoints measured"
 
 
@@ -204,7 +203,7 @@ def barrier_between(study: Study, first: Run, second: Run) -> str:
     objective, start = _objective(study, first)
     found = barrier(objective.value, start, _objective(study, second)[1], BARRIER_POINTS)
     ends = {"start": first.method, "start_seed": first.seed, "end": second.method, "end_seed": second.seed}
-    write_whole(path, json.dumps(rounded(ends | {"height": found.height, "losses": found.losses.tolist()})) + "\n")
+    write_json(path, rounded(ends | {"height": found.height, "losses": found.losses.tolist()}), compact=True)
     return said
 
 
@@ -215,7 +214,7 @@ def surface_at(study: Study, run: Run) -> str:
         objective, x = _objective(study, run)
         first, second = (filter_normalized(x, objective.shapes, seed) for seed in (0, 1))
         losses = surface(objective.value, x, first, second, np.array(PLANE))
-        write_whole(path, json.dumps(rounded({"method": run.method, "seed": run.seed, "losses": losses.tolist()})) + "\n")
+        write_json(path, rounded({"method": run.method, "seed": run.seed, "losses": losses.tolist()}), compact=True)
     return f"surface of {run.method}, seed {run.seed}"
 
 
@@ -225,11 +224,11 @@ def gather(study: Study) -> dict[str, Any]:
     for run in study.runs:
         result = execute(run, study.folder / "runs" / run.task)
         steps = result["cost"]["steps"]
-        points = [read_measures(study.portrait_file(run, step)) | {"of": steps} for step in steps_at(SHARES, steps)]
+        points = [read_json(study.portrait_file(run, step)) | {"of": steps} for step in steps_at(SHARES, steps)]
         settings = {"batch": run.batch_size, "learning_rate": run.learning_rate}
         runs.append({"method": run.method, "seed": run.seed, **settings, "score": result["score"], "points": points})
         if study.committed is not None and (path := study.committed / run.task / f"{run.identity}.json").exists():
-            agrees.append(read_measures(path)["predictions"] == result["predictions"])
+            agrees.append(read_json(path)["predictions"] == result["predictions"])
     pairs = [given for part, given in _between(study) if part is barrier_between]
     shown = [given[0] for part, given in _between(study) if part is surface_at]
     sizes = study.sizes
@@ -238,8 +237,8 @@ def gather(study: Study) -> dict[str, Any]:
         "model": study.runs[0].model,
         "data": {"sentences": sizes.sentences, "noise_batches": sizes.batches, "noise_batch": sizes.batch},
         "runs": runs,
-        "barriers": [read_measures(_barrier_file(study, *pair)) for pair in pairs],
-        "surfaces": {"at": PLANE, "of": [read_measures(_surface_file(study, run)) for run in shown]},
+        "barriers": [read_json(_barrier_file(study, *pair)) for pair in pairs],
+        "surfaces": {"at": PLANE, "of": [read_json(_surface_file(study, run)) for run in shown]},
         "agrees": {"with_committed_runs": sum(agrees), "of": len(agrees)},
         "provenance": provenance(("torch", "transformers", "numpy", "scipy", "scala-adapt")),
     }

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convergence.record import write_whole
 from paper_repro.experiment import read_toml
+from paper_repro.record import read_json, write_json
 from paper_repro.run import read_result
 from paper_repro.store import compact
 from paper_repro.tuning import EXPERIMENTS
 
+_OTHERWISE = "restore it, or delete it and make it again"
 _COMMANDS = {
     "theory": "make theory",
     "demo": "make demo",
@@ -84,7 +84,7 @@ def gather(results: Path, runs: Path, into: Path) -> list[Record]:
             copy = into / name
             result = read_result(path) if name.startswith("glue/") and not name.endswith(".diverged.json") else None
             if result is not None and is_fresh:
-                write_whole(copy, json.dumps(compact(result), separators=(",", ":")) + "\n")
+                write_json(copy, compact(result), compact=True)
             else:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copy)
@@ -100,13 +100,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it, or delete it and make it again") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged (no JSON object); restore it, or delete it and make it again")
-    return found
+    return read_json(path, _OTHERWISE)
 
 
 def _checked(name: str, path: Path) -> dict[str, Any]:
@@ -114,7 +108,7 @@ def _checked(name: str, path: Path) -> dict[str, Any]:
     found = read(path)
     for start, parts in _PARTS.items():
         if name.startswith(start) and (missing := [part for part in parts if part not in found]):
-            raise ValueError(f"{path} is damaged (it has no {missing[0]!r}); restore it, or delete it and make it again")
+            raise ValueError(f"{path} is damaged (it has no {missing[0]!r}); {_OTHERWISE}")
     return found
 
 

@@ -16,7 +16,6 @@ from markupsafe import Markup
 from convergence import page as theory_page
 from convergence import verifier
 from convergence.measurement import CurveReport, draw
-from convergence.record import provenance, write_whole
 from convergence.theorem import Theorem
 from convergence.theorems import all_theorems
 from paper_repro.bench.report import report as bench_report
@@ -26,6 +25,7 @@ from paper_repro.experiment import Run, read_toml
 from paper_repro.figures import draw_speedup
 from paper_repro.landscape.page import page as landscape_page
 from paper_repro.onset import page as onset_page
+from paper_repro.record import provenance, write_json, write_whole
 from paper_repro.report import experiments, prose, records, toy_game
 from paper_repro.report.records import Record
 from paper_repro.run import read_result
@@ -119,7 +119,7 @@ def _write(results: Path, runs: Path, out: Path) -> None:
         template = _THEORY_TEMPLATES.get(file, f"{file.removesuffix('.html')}-page.html.j2")
         write_whole(out / file, environment.get_template(template).render(**context, page=file))
     for theorem in theorems if theory is not None else ():  # what the page of trust says can be verified in this folder
-        write_whole(out / "certificates" / f"{theorem.name}.json", json.dumps(theorem.document(), indent=1) + "\n")
+        write_json(out / "certificates" / f"{theorem.name}.json", theorem.document())
     for asset in (*_ASSETS.iterdir(), Path(verifier.__file__)):
         shutil.copy(asset, out / asset.name)
 
@@ -198,10 +198,10 @@ def _demos(data: Path, figures: Path) -> list[dict[str, Any]]:
         counts = {result["cost"]["train_examples"] for cell in cells[task].values() for result in cell.results.values()}
         title = f"{task}: {runs[0].model}, {counts.pop():,} training examples"
         draw_speedup(cells, baseline, figures / figure, title)
-        head, lines = in_short(cells, baseline)
-        texts = [[experiments.Number(experiments.minus(text)) for text in line] for line in lines]
+        table = in_short(cells, baseline)
+        texts = [[experiments.Number(experiments.minus(text)) for text in row] for row in table.rows]
         files = [f"data/demo/{result_path(run, Path()).as_posix()}" for run in runs]
-        shown = experiments.Shown(title, head, texts)
+        shown = experiments.Shown(title, list(table.head), texts)
         demos.append({"task": task, "title": title, "table": shown, "figure": figure, "files": files})
     return demos
 

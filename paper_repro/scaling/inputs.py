@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy import stats
 
-from convergence.benchmark import Spread
+from paper_repro.record import Spread
 from paper_repro.scaling.model import Number
 
 Basis = Literal["measured", "carried over", "assumed"]

@@ -7,7 +7,6 @@ instead, at the length that predictions assume; `python -m paper_repro.scaling -
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -24,14 +23,14 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import AutoConfig, PreTrainedConfig
 
-from convergence.benchmark import Spread
-from convergence.record import provenance, write_whole
 from paper_repro.bench.interleaved import Action, Timing, interleaved
 from paper_repro.bench.leader import adamw, ours
 from paper_repro.bench.machine import BF16, FP32
 from paper_repro.bench.measure import SHAPES, Keep
 from paper_repro.bench.round import RADIUS, Bench, bench_of, random_model
+from paper_repro.command import command, parser
 from paper_repro.encoders import resolve
+from paper_repro.record import Spread, provenance, write_json
 from paper_repro.scaling.fits import Compute, fit_compute, fit_link
 from paper_repro.scaling.hardware import LENGTH
 from paper_repro.scaling.inputs import Input, Inputs, document, drawn, interval, measured, typical, undocumented
@@ -314,19 +313,20 @@ def report(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.scaling.measure", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="write the record to this JSON file, part by part")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
-    parser.add_argument("--small", action="store_true", help="everything once on bert-tiny, to see that it runs")
-    options = parser.parse_args(arguments)
+    asked = parser("paper_repro.scaling.measure", __doc__)
+    asked.add_argument("--out", type=Path, required=True, help="write the record to this JSON file, part by part")
+    asked.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
+    asked.add_argument("--small", action="store_true", help="everything once on bert-tiny, to see that it runs")
+    options = asked.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device: torch.cuda.is_available() is false; run on a machine with a GPU, or with --device cpu")
+        asked.error("no CUDA device: torch.cuda.is_available() is false; run on a machine with a GPU, or with --device cpu")
     torch.set_num_threads(1)
 
     def keep(record: dict[str, Any]) -> None:
-        write_whole(options.out, json.dumps(record, indent=1) + "\n")
+        write_json(options.out, record)
 
     if options.device == "cpu":
         record = measure(keep, SMALL if options.small else Setting())

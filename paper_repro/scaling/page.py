@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paper_repro.analysis.table import Table
 from paper_repro.scaling.figures import INPUTS
 from paper_repro.scaling.predict import CLAIMED_BATCH, READINGS
 
@@ -46,7 +47,7 @@ def _steps(found: Mapping[str, Any]) -> list[str]:
     return [
         "## The time of a step: model against measurement",
         f"{found['encoder']}. {_sentence(found['basis'])}",
-        _table(head, rows),
+        Table(head, rows).markdown(aligned=False),
         _figure("compared"),
     ]
 
@@ -82,7 +83,7 @@ def _critical(record: Mapping[str, Any]) -> list[str]:
         "constants, so the greater log-likelihood fits better."
     )
     head = ("target", "method", "", "by the sweep", "log-likelihood", "by the gradient's noise", "")
-    parts.append(_table(head, [_critical_row(row) for row in record["critical"]]))
+    parts.append(Table(head, [_critical_row(row) for row in record["critical"]]).markdown(aligned=False))
     if noise is not None:
         parts += [line for row in noise["predicted"] if (line := _layers(row))]
     parts.append(_sweep_table(swept["targets"][0]))
@@ -128,7 +129,7 @@ def _sweep_table(target: Mapping[str, Any]) -> str:
                 else ("-",) * 3
             )
             rows.append((family["family"], f"{at['batch']:,}", f"{at['reached']} of {at['runs']}", *ends))
-    return _table(head, rows)
+    return Table(head, rows).markdown(aligned=False)
 
 
 def _target_time(found: Mapping[str, Any] | None) -> list[str]:
@@ -156,7 +157,7 @@ def _target_time(found: Mapping[str, Any] | None) -> list[str]:
         f"To {found['target']}. {_sentence(found['basis'])}{said} The runs have, and the model lacks: "
         f"{'; '.join(found['lacks'])}. Sorting by length is in the model as the mean padded length; the last column is "
         "without it.",
-        _table(head, rows),
+        Table(head, rows).markdown(aligned=False),
     ]
 
 
@@ -175,7 +176,7 @@ def _predictions(studies: Sequence[Mapping[str, Any]]) -> list[str]:
         "\n".join([*lines, *(f"- B_crit {said}" for said in critical)]),
         f"Speed-up of ScaLA at batch {CLAIMED_BATCH:,}: median and 95% of the draws of the inputs, and the share of the draws "
         "that reach what is claimed. Bold: the upper end reaches it, so it is plausible under these inputs.",
-        _table(head, rows),
+        Table(head, rows).markdown(aligned=False),
         "Under which conditions, with the B_crit that is needed where all else is typical:",
         "\n".join(_needs(claimed, studies) for claimed in dict.fromkeys(found[0]["claimed"] for found in together)),
         _figure("speedup"),
@@ -227,10 +228,6 @@ def _spread(ends: Mapping[str, float | None], middle: str, digits: int) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "infinite" if value is None else f"{value:,.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
 def _figure(name: str) -> str:

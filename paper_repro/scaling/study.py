@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from convergence.record import provenance, write_whole
 from paper_repro.analysis.statistics import mean_of
 from paper_repro.bench.measure import SHAPES
+from paper_repro.record import provenance, read_json, write_json
 from paper_repro.scaling import measure, noise, target_time
 from paper_repro.scaling.hardware import case
 from paper_repro.scaling.inputs import Input, Inputs
@@ -95,16 +95,11 @@ def _timed(file: Path, column: Column, glue_dir: str | None) -> dict[str, Any] |
 
 
 def _keep(file: Path, record: Mapping[str, Any]) -> None:
-    write_whole(file, json.dumps(record, indent=1) + "\n")
+    write_json(file, record)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged ({error}); delete it, and it is measured again") from error
+    return read_json(file, "delete it, and it is measured again") if file.exists() else None
 
 
 def step_time(steps: Mapping[str, Any]) -> dict[str, Any]:

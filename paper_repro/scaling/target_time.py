@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from convergence.benchmark import Spread
-from convergence.record import provenance
 from paper_repro.bench.measure import Keep
 from paper_repro.cells import Cell
 from paper_repro.encoders import resolve
+from paper_repro.record import Spread, provenance
 from paper_repro.scaling.inputs import drawn, interval, typical, undocumented
 from paper_repro.scaling.measure import time_model
 from paper_repro.scaling.model import ADAMW, BASELINE_BATCH, Method, Plan, System, step_time

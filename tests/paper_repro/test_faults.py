@@ -1,5 +1,6 @@
 """The machinery behind docs/faults.md: a few of its trials, and planted faults that it must call a loss."""
 
+import json
 import random
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(swept):
 
 def test_a_result_that_is_not_written_whole_is_called_a_loss(swept, monkeypatch):
     test, folder = swept
-    monkeypatch.setattr(run, "write_whole", lambda path, text: path.write_text(text))
+    monkeypatch.setattr(run, "write_json", lambda path, value: path.write_text(json.dumps(value, indent=1)))
     trial = dying_in_the_first_result(test, folder / "not-whole")
     assert trial.strikes == 1
     assert any("a result that is not whole" in lost for lost in trial.lost)

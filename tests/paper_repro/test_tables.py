@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from paper_repro import figures, tables
+from paper_repro import experiment_page, figures, tables
 from paper_repro.analysis.scores import score as score_of
 from paper_repro.analysis.statistics import holm
 from paper_repro.cells import gather, hardware, of_cell, planned, reached
@@ -159,7 +159,7 @@ def test_a_result_of_other_settings_never_fills_a_cell(experiment, folder, tmp_p
 
 
 def test_page_latex_and_figure(experiment, folder, tmp_path):
-    page = tables.write(experiment, planned(experiment), folder, tmp_path / "out", warning="Made up.").read_text()
+    page = experiment_page.write(experiment, planned(experiment), folder, tmp_path / "out", "Made up.").path.read_text()
     assert "**Made up.**" in page
     assert "A made-up experiment." in page
     assert "--tasks sst2 rte --seeds 0 1 2" in page
@@ -340,7 +340,7 @@ def test_seconds_are_shown_where_runs_are_made_side_by_side(experiment, folder, 
     for stem in ("main", "speedup"):
         (tmp_path / f"{stem}.toml").write_text(text)
         path = tmp_path / f"{stem}.toml"
-        page = tables.write(path, planned(path), folder, tmp_path / "out").read_text()
+        page = experiment_page.write(path, planned(path), folder, tmp_path / "out").path.read_text()
         assert "speed-up in gradient evaluations" in page
         assert f"({stem}-differences.png)" in page
         assert ("seconds" in page) == (stem == "speedup")
@@ -442,9 +442,11 @@ def test_a_radius_found_on_one_encoder_is_not_played_on_another():
 
 def test_command(folder, tmp_path, capsys):
     assert (
-        tables.main(["--results", str(folder), "--out", str(tmp_path / "t"), "--experiments", str(EXPERIMENTS / "main.toml")])
+        experiment_page.main(
+            ["--results", str(folder), "--out", str(tmp_path / "t"), "--experiments", str(EXPERIMENTS / "main.toml")]
+        )
         == 0
     )
     assert "Nothing of it has been run" in (tmp_path / "t/main.md").read_text()
-    assert tables.main(["--experiments", "/nowhere.toml", "--out", str(tmp_path)]) == 1
+    assert experiment_page.main(["--experiments", "/nowhere.toml", "--out", str(tmp_path)]) == 1
     assert "cannot be read" in capsys.readouterr().err
