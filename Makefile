@@ -106,10 +106,10 @@ glue-roberta-large: $(READY)  ## the same on RoBERTa-large
 	$(SWEEP)/$@.toml $(GLUE_OPTIONS) $(if $(SMOKE),--smoke)
 
 results: $(READY)  ## collect finished runs into paper_repro/results/glue
-	@$(PY) -m paper_repro.store --collect runs/glue --into $(RESULTS)/glue
+	@$(PY) -m paper_repro.runs.store --collect runs/glue --into $(RESULTS)/glue
 
 tables: $(READY)  ## tables and figures of the reproduction, from the committed results; writes runs/tables
-	@$(PY) -m paper_repro.experiment_page --results $(RESULTS)/glue --out runs/tables
+	@$(PY) -m paper_repro.analysis.experiment_page --results $(RESULTS)/glue --out runs/tables
 
 # Every checkpoint's measures are a file: killed, the same command goes on.
 landscape: $(READY)  ## how steep the loss is along training, method by method (GLUE_DIR= SEEDS= WORKERS=); writes runs/landscape
@@ -128,7 +128,7 @@ scaling: $(READY)  ## critical batch, time of data-parallel steps, 1 to 1,024 de
 		$(if $(GPU),--measured "$(GPU)") $(if $(HARDWARE),--hardware $(HARDWARE))
 
 claims: $(READY)  ## the paper's claims, each with the status that the committed results give it
-	@$(PY) -m paper_repro.claims
+	@$(PY) -m paper_repro.analysis.claims
 
 report: $(READY)  ## one site that shows it all, from committed results and those in runs/; writes runs/report/index.html
 	@$(PY) -m paper_repro.report
@@ -144,7 +144,7 @@ faults: $(READY)  ## kill, cut off, tamper with and fill up what runs, and see w
 	@$(PY) -m paper_repro.faults --kills $(or $(KILLS),200) --out runs/faults --record $(RESULTS)/faults.json --page docs/faults.md
 
 test: $(READY)  ## the whole test suite
-	@$(PY) -m paper_repro.encoders bert-tiny
+	@$(PY) -m paper_repro.data.encoders bert-tiny
 	$(PY) -m pytest -n 2
 
 lint: $(READY)  ## ruff and mypy

@@ -33,16 +33,16 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from paper_repro.analysis.statistics import estimate
 from paper_repro.analysis.table import Table
 from paper_repro.command import command, parser
-from paper_repro.experiment import Run, read_toml
+from paper_repro.data.tasks import Task, load_task
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_file
 from paper_repro.landscape.portrait import Data, Sizes, rounded
 from paper_repro.landscape.sharpness import embedding_sharpness
-from paper_repro.origin import same_examples
 from paper_repro.record import RESULTS, provenance, read_json, write_json, write_whole
-from paper_repro.run import execute
-from paper_repro.store import result_path, with_results
-from paper_repro.tasks import Task, load_task
-from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
+from paper_repro.runs.experiment import Run, read_toml
+from paper_repro.runs.origin import same_examples
+from paper_repro.runs.run import execute
+from paper_repro.runs.store import result_path, with_results
+from paper_repro.runs.tuning import EXPERIMENTS, TUNING, load_tuned, measured
 from scala.adapt import quiet
 from scala.adversary import Adversary
 from scala.onset import constant_loss
@@ -123,7 +123,7 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
     Args:
         runs: of an experiment on one task: "lamb", and others with noise at several radii and delays, else the same.
         folder: for weights and measurements; what is there is not done again.
-        results: finished runs, see `paper_repro.store`.
+        results: finished runs, see `paper_repro.runs.store`.
         glue_dir: folder of the official GLUE files; None: the hub.
 
     Returns:

@@ -36,18 +36,19 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
-from paper_repro import experiment_page, smoke, tables
+from paper_repro import smoke
+from paper_repro.analysis import experiment_page, tables
+from paper_repro.analysis.cells import gather, rows_of
 from paper_repro.analysis.statistics import student
-from paper_repro.cells import gather, rows_of
 from paper_repro.command import command, parser
-from paper_repro.experiment import Run, read_toml
-from paper_repro.glue import GLUE_TASKS
-from paper_repro.origin import refuse_other_origin
+from paper_repro.data.glue import GLUE_TASKS
+from paper_repro.data.tasks import EMBEDDED, unknown
 from paper_repro.record import write_json
-from paper_repro.run import Progress, execute
-from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
-from paper_repro.tasks import EMBEDDED, unknown
-from paper_repro.tuning import TUNING, load_tuned, measured, summary_file
+from paper_repro.runs.experiment import Run, read_toml
+from paper_repro.runs.origin import refuse_other_origin
+from paper_repro.runs.run import Progress, execute
+from paper_repro.runs.store import diverged_path, finished, record_divergence, result_path, with_results
+from paper_repro.runs.tuning import TUNING, load_tuned, measured, summary_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options() -> argparse.ArgumentParser:
     options = parser("paper_repro.sweep", __doc__)
-    options.add_argument("experiment", type=Path, help="TOML file, see paper_repro/experiment.py")
+    options.add_argument("experiment", type=Path, help="TOML file, see paper_repro/runs/experiment.py")
     options.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
     options.add_argument("--methods", nargs="+", help="default: all of the file's")
     options.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
@@ -162,7 +163,7 @@ class Terms:
     """Where and how long runs are done; nothing that their numbers depend on.
 
     Attributes:
-        out: results folder, see `paper_repro.store`.
+        out: results folder, see `paper_repro.runs.store`.
         glue_dir: folder of the official GLUE files; None: the hub.
         deadline: seconds since the epoch.
         workers: how many processes of this machine share the runs.

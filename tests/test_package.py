@@ -65,7 +65,7 @@ def test_outside_of_the_repository_the_wheel_works(wheel, tmp_path):
         import json, sys
         from scala import Lamb, ScalaTrainer
         from scala.adapt import main as adapt
-        from paper_repro import claims
+        from paper_repro.analysis import claims
         print(json.dumps([sys.modules[name].__file__ for name in ("scala", "scala.trainer", "paper_repro")]))
         claims.main([])
         adapt(["--help"])

@@ -20,17 +20,18 @@ import pytest
 from scipy import stats
 
 from convergence.record import write_whole
-from paper_repro import leaders, onset, tables
+from paper_repro import leaders, onset
+from paper_repro.analysis import tables
+from paper_repro.analysis.cells import differences, gather, of_cell, planned
+from paper_repro.analysis.claims import CLAIMS, findings, report
+from paper_repro.analysis.experiment_figures import draw_differences, draw_speedup
 from paper_repro.analysis.statistics import holm
 from paper_repro.analysis.table import Table
-from paper_repro.cells import differences, gather, of_cell, planned
-from paper_repro.claims import CLAIMS, findings, report
-from paper_repro.experiment import load_experiment
-from paper_repro.figures import draw_differences, draw_speedup
-from paper_repro.landscape import page as landscape
-from paper_repro.options import Options
-from paper_repro.scaling import page as scaling
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.landscape import landscape_page as landscape
+from paper_repro.runs.experiment import load_experiment
+from paper_repro.runs.options import Options
+from paper_repro.runs.tuning import EXPERIMENTS
+from paper_repro.scaling import scaling_page as scaling
 from scala import ScalaConfig
 from scala.trainer import RATES
 

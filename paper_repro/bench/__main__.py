@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from paper_repro.bench.figures import growth_figure, phases_figure
-from paper_repro.bench.measure import SHAPES, benchmark, benchmark_accelerator
-from paper_repro.bench.report import report
+from paper_repro.bench.speed_figures import growth_figure, phases_figure
+from paper_repro.bench.speed_measures import SHAPES, benchmark, benchmark_accelerator
+from paper_repro.bench.speed_report import report
 from paper_repro.command import command, parser
 from paper_repro.record import write_json
 from scala.adapt import quiet

@@ -12,8 +12,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from paper_repro.analysis.statistics import jackknife
 from paper_repro.bench.round import Bench, Played
-from paper_repro.encoders import resolve
-from paper_repro.tasks import EMBEDDED, load_task
+from paper_repro.data.encoders import resolve
+from paper_repro.data.tasks import EMBEDDED, load_task
 from scala import Ball
 from scala.labelled_text import tokenized
 
@@ -43,7 +43,7 @@ def rise_kept(
     first visit does not count.
 
     Args:
-        encoder: see `paper_repro.encoders`; with its own weights.
+        encoder: see `paper_repro.data.encoders`; with its own weights.
         batch: samples of a batch.
         first: steps of training before the first visit.
         every: steps between visits.

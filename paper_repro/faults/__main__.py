@@ -30,7 +30,7 @@ import torch
 import convergence
 import paper_repro
 import scala
-from paper_repro.faults import damage, kills, page
+from paper_repro.faults import damage, faults_page, kills
 from paper_repro.faults.kills import Trial
 from paper_repro.faults.own_data import Adaptation
 from paper_repro.faults.sweep_under_test import SweepUnderTest
@@ -258,8 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for fault in FAULTS:
         if not options.only or fault.name in options.only:
             found = do(fault, test, work, trials, fault.wanted(options.kills))
-            rows.append(page.row(fault.name, fault.what, fault.then, fault.kill, found))
-            print(f"[{time.perf_counter() - began:.0f} s] {page.line(rows[-1])}", flush=True)
+            rows.append(faults_page.row(fault.name, fault.what, fault.then, fault.kill, found))
+            print(f"[{time.perf_counter() - began:.0f} s] {faults_page.line(rows[-1])}", flush=True)
     record = {
         "kills": sum(row["strikes"] for row in rows if row["kill"]),
         "undisturbed_seconds": {"run": test.one, "sweep": test.seconds},
@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "provenance": provenance(_VERSIONED),
     }
     write_json(options.record or options.out / "faults.json", record)
-    write_whole(options.page or options.out / "faults.md", page.written(record))
+    write_whole(options.page or options.out / "faults.md", faults_page.written(record))
     shutil.rmtree(work, ignore_errors=True)
     return 1 if any(row["lost"] for row in rows) else 0
 

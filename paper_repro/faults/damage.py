@@ -26,7 +26,7 @@ from paper_repro.faults.kills import Trial
 from paper_repro.faults.sweep_under_test import SweepUnderTest, message
 from paper_repro.faults.victim import Ended, Victim, on_writes
 from paper_repro.record import write_json, write_whole
-from paper_repro.store import diverged_path, result_path
+from paper_repro.runs.store import diverged_path, result_path
 
 Damage = Callable[[Path, random.Random], None]
 

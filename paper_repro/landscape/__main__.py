@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paper_repro.command import command, parser
-from paper_repro.landscape.figures import figures
-from paper_repro.landscape.page import page
+from paper_repro.landscape.landscape_figures import figures
+from paper_repro.landscape.landscape_page import page
+from paper_repro.landscape.landscape_study import Study, make
 from paper_repro.landscape.separation import separation
-from paper_repro.landscape.study import Study, make
 from paper_repro.record import RESULTS, write_json, write_whole
-from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
+from paper_repro.runs.tuning import EXPERIMENTS, TUNING, load_tuned, measured
 
 METHODS = ("adamw-32", "adamw-large", "lamb", "scala", "sam")
 """Small batch, large batch, layer-wise, with noise; and SAM, made for flatness: what measures that should see it."""

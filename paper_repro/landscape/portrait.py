@@ -13,14 +13,14 @@ from scipy.linalg import eigvalsh_tridiagonal
 from torch import Tensor, nn
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
-from paper_repro.encoders import resolve
-from paper_repro.experiment import Run
+from paper_repro.data.encoders import resolve
+from paper_repro.data.tasks import Task
 from paper_repro.landscape.gradients import NoiseScale, gram_matrices, layerwise_noise_scale, noise_scale
 from paper_repro.landscape.objective import Objective, weights
 from paper_repro.landscape.sharpness import embedding_sharpness, weight_sharpness
 from paper_repro.landscape.slices import filter_normalized, line
 from paper_repro.landscape.spectrum import density, extreme_eigenvalues, lanczos
-from paper_repro.tasks import Task
+from paper_repro.runs.experiment import Run
 from scala import Adversary
 from scala.labelled_text import tokenized
 

@@ -47,7 +47,7 @@ def separation(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     each method's mean is taken off both.
 
     Args:
-        runs: of the record, see `paper_repro.landscape.study.make`: at least two seeds of at least two methods.
+        runs: of the record, see `paper_repro.landscape.landscape_study.make`: at least two seeds of at least two methods.
 
     Returns:
         A dict a measure: measure, label, values (by method, a seed each), p, p_holm, pairs (method, against, ratio, low, high),

@@ -10,12 +10,12 @@ from typing import Any
 
 from matplotlib.image import imread
 
-from paper_repro.cells import Cell, Cells, planned
-from paper_repro.experiment import Run
-from paper_repro.experiment_page import title_of, write
-from paper_repro.store import result_path
-from paper_repro.tables import NOT_PLANNED, NOT_RUN
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.analysis.cells import Cell, Cells, planned
+from paper_repro.analysis.experiment_page import title_of, write
+from paper_repro.analysis.tables import NOT_PLANNED, NOT_RUN
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.store import result_path
+from paper_repro.runs.tuning import EXPERIMENTS
 
 _NO_NUMBER = {NOT_RUN, NOT_PLANNED, "not all run", "not reached", "other hardware"}
 _NOTHING = {NOT_RUN, NOT_PLANNED, "not all run"}

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paper_repro.experiment import read_toml
 from paper_repro.record import read_json, write_json
-from paper_repro.run import read_result
-from paper_repro.store import compact
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.runs.experiment import read_toml
+from paper_repro.runs.run import read_result
+from paper_repro.runs.store import compact
+from paper_repro.runs.tuning import EXPERIMENTS
 
 _OTHERWISE = "restore it, or delete it and make it again"
 _COMMANDS = {

@@ -18,21 +18,21 @@ from convergence import verifier
 from convergence.measurement import CurveReport, draw
 from convergence.theorem import Theorem
 from convergence.theorems import all_theorems
-from paper_repro.bench.report import report as bench_report
-from paper_repro.cells import gather, rows_of
-from paper_repro.claims import CLAIMS, FEWEST_SEEDS, findings
-from paper_repro.experiment import Run, read_toml
-from paper_repro.figures import draw_speedup
-from paper_repro.landscape.page import page as landscape_page
+from paper_repro.analysis.cells import gather, rows_of
+from paper_repro.analysis.claims import CLAIMS, FEWEST_SEEDS, findings
+from paper_repro.analysis.experiment_figures import draw_speedup
+from paper_repro.analysis.tables import in_short
+from paper_repro.bench.speed_report import report as bench_report
+from paper_repro.landscape.landscape_page import page as landscape_page
 from paper_repro.onset import page as onset_page
 from paper_repro.record import provenance, write_json, write_whole
 from paper_repro.report import experiments, prose, records, toy_game
 from paper_repro.report.records import Record
-from paper_repro.run import read_result
-from paper_repro.scaling.page import page as scaling_page
-from paper_repro.store import result_path
-from paper_repro.tables import in_short
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.runs.experiment import Run, read_toml
+from paper_repro.runs.run import read_result
+from paper_repro.runs.store import result_path
+from paper_repro.runs.tuning import EXPERIMENTS
+from paper_repro.scaling.scaling_page import page as scaling_page
 
 ROOT = Path(__file__).parents[2]
 DEMO = EXPERIMENTS / "demo.toml"

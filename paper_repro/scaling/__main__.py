@@ -11,15 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_repro.bench.measure import SHAPES
+from paper_repro.bench.speed_measures import SHAPES
 from paper_repro.command import command, parser
 from paper_repro.record import RESULTS, write_json, write_whole
 from paper_repro.scaling.evidence import compared_figure, noise_figure, sweep_figure
-from paper_repro.scaling.figures import speedup_figure, tornado_figure
 from paper_repro.scaling.hardware import MACHINES
 from paper_repro.scaling.inputs import read
-from paper_repro.scaling.page import page
-from paper_repro.scaling.study import study
+from paper_repro.scaling.prediction_figures import speedup_figure, tornado_figure
+from paper_repro.scaling.scaling_page import page
+from paper_repro.scaling.scaling_study import study
 from scala.adapt import quiet
 
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--hardware", choices=list(MACHINES), default="dgx-2", help="whose figures (default: dgx-2, the paper's)"
     )
     asked.add_argument(
-        "--measured", type=Path, help="a file of paper_repro.scaling.measure --device cuda, instead of assumptions"
+        "--measured", type=Path, help="a file of paper_repro.scaling.step_times --device cuda, instead of assumptions"
     )
     options = asked.parse_args(arguments)
     quiet()

@@ -3,8 +3,8 @@ import tomllib
 
 import pytest
 
-from paper_repro import claims
-from paper_repro.claims import CLAIMS, findings, report
+from paper_repro.analysis import claims
+from paper_repro.analysis.claims import CLAIMS, findings, report
 
 HEAD = '[[claims]]\nid = "C9"\ntext = "a claim"\n[[claims.tests]]\nwhat = "a test"\nneeds = "a thing"\n'
 
@@ -173,8 +173,8 @@ COMPARABLE = 'kind = "comparable"\nexperiment = "e"\nmethod = "scala"\nreference
 @pytest.fixture
 def made_up(tmp_path, monkeypatch):
     """Results of which share of the examples is right, by method; every example alike over seeds."""
-    from paper_repro.experiment import load_experiment
-    from paper_repro.store import result_path
+    from paper_repro.runs.experiment import load_experiment
+    from paper_repro.runs.store import result_path
 
     (tmp_path / "e.toml").write_text(EXPERIMENT)
     monkeypatch.setattr(claims, "EXPERIMENTS", tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 import paper_repro
 from paper_repro.command import command
-from paper_repro.encoders import EncoderNotFound
+from paper_repro.data.encoders import EncoderNotFound
 from paper_repro.record import read_json, write_json
 from scala.game import NonFiniteLoss
 
@@ -51,8 +51,10 @@ def test_every_command_is_one_of_these(path):
 
 
 def test_a_command_says_its_name_and_what_it_does():
-    said = subprocess.run([sys.executable, "-m", "paper_repro.claims", "--help"], capture_output=True, text=True, check=True)
-    assert said.stdout.startswith("usage: python -m paper_repro.claims")
+    said = subprocess.run(
+        [sys.executable, "-m", "paper_repro.analysis.claims", "--help"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.startswith("usage: python -m paper_repro.analysis.claims")
     assert "not testable here: there is no result; what is missing is said" in said.stdout
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from convergence import record
-from paper_repro import run, sweep
-from paper_repro.encoders import default_cache
-from paper_repro.experiment import load_experiment
+from paper_repro import sweep
+from paper_repro.data.encoders import default_cache
+from paper_repro.runs import run
+from paper_repro.runs.experiment import load_experiment
 
 EXPERIMENT = """
 model = "{encoder}"

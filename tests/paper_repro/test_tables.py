@@ -6,15 +6,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from paper_repro import experiment_page, figures, tables
+from paper_repro.analysis import experiment_figures, experiment_page, tables
+from paper_repro.analysis.cells import gather, hardware, of_cell, planned, reached
 from paper_repro.analysis.scores import score as score_of
 from paper_repro.analysis.statistics import holm
-from paper_repro.cells import gather, hardware, of_cell, planned, reached
-from paper_repro.experiment import load_experiment
+from paper_repro.analysis.target import reach
 from paper_repro.rivals import RIVALS
-from paper_repro.store import diverged_path, result_path
-from paper_repro.target import reach
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.runs.experiment import load_experiment
+from paper_repro.runs.store import diverged_path, result_path
+from paper_repro.runs.tuning import EXPERIMENTS
 
 EXAMPLES = 200
 TEXT = """
@@ -176,10 +176,10 @@ def test_page_latex_and_figure(experiment, folder, tmp_path):
 def drawn(monkeypatch):
     """The figures that are drawn, in place of their files."""
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path, description="": kept.append(figure))
+    monkeypatch.setattr(experiment_figures, "_save", lambda figure, path, description="": kept.append(figure))
     yield kept
     for figure in kept:
-        figures.plt.close(figure)
+        experiment_figures.plt.close(figure)
 
 
 def cells_of_scala(setting, tmp_path, seeds=(0,)):
@@ -201,7 +201,7 @@ def cells_of_scala(setting, tmp_path, seeds=(0,)):
     ],
 )
 def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, drawn):
-    assert figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
     (axis,) = drawn[0].axes
     assert [label.get_text() for label in axis.get_xticklabels()] == names
     ((line, *_),) = axis.containers
@@ -218,7 +218,7 @@ def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, draw
     ],
 )
 def test_numbers_stand_where_they_are_on_the_axis(varied, scale, ticks, tmp_path, drawn):
-    assert figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
     (axis,) = drawn[0].axes
     ((line, *_),) = axis.containers
     assert axis.get_xscale() == scale
@@ -238,7 +238,7 @@ def test_points_of_a_panel_are_of_the_same_seeds(kept, shown, said, tmp_path, dr
     assert len(set(scores.values())) == 3
     some = {seed: result for seed, result in column[fewer].results.items() if seed in kept}
     cells = {"sst2": column | {fewer: dataclasses.replace(column[fewer], results=some)}}
-    assert figures.draw_sweep(cells, tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep(cells, tmp_path / "any.png", "made up")
     (axis,) = drawn[0].axes
     assert axis.get_title() == f"sst2 (accuracy), {said}"
     ((line, *_),) = axis.containers
@@ -249,17 +249,20 @@ def test_points_of_a_panel_are_of_the_same_seeds(kept, shown, said, tmp_path, dr
 def test_a_task_with_fewer_than_three_of_more_points_has_no_panel(radii, has_a_panel, tmp_path, drawn):
     column = cells_of_scala("noise_radius = [0.01, 0.02, 0.03, 0.04]", tmp_path)["sst2"]
     some = {name: cell if n < radii else dataclasses.replace(cell, results={}) for n, (name, cell) in enumerate(column.items())}
-    assert figures.draw_sweep({"sst2": some, "rte": column}, tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep({"sst2": some, "rte": column}, tmp_path / "any.png", "made up")
     assert len(drawn[0].axes) == 1 + has_a_panel
-    assert figures.draw_sweep({"sst2": some}, tmp_path / "any.png", "made up") == has_a_panel
-    assert figures.draw_differences({"sst2": some}, [next(iter(column))], tmp_path / "any.png", "made up") == has_a_panel
+    assert experiment_figures.draw_sweep({"sst2": some}, tmp_path / "any.png", "made up") == has_a_panel
+    assert (
+        experiment_figures.draw_differences({"sst2": some}, [next(iter(column))], tmp_path / "any.png", "made up")
+        == has_a_panel
+    )
     two = dict(list(column.items())[:2])
-    assert figures.draw_sweep({"sst2": two}, tmp_path / "any.png", "made up"), "all that is planned"
+    assert experiment_figures.draw_sweep({"sst2": two}, tmp_path / "any.png", "made up"), "all that is planned"
 
 
 def test_differences_are_drawn_where_the_table_has_them(experiment, folder, drawn, tmp_path):
     cells = gather(planned(experiment), folder)
-    assert figures.draw_differences(cells, ["adamw-32", "lamb"], tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_differences(cells, ["adamw-32", "lamb"], tmp_path / "any.png", "made up")
     drawn[0].canvas.draw()
     axes = iter(drawn[0].axes)
     names = ["adamw-32", "lamb", "scala noise_radius 0.01", "scala noise_radius 0.1"]
@@ -276,10 +279,10 @@ def test_differences_are_drawn_where_the_table_has_them(experiment, folder, draw
             (open_one,) = [line for line in axis.lines if line.get_marker() == "D"]
             assert (open_one.get_xdata()[0], names[open_one.get_ydata()[0]]) == (0, reference)
     nothing = gather(planned(experiment), folder / "nothing")
-    assert not figures.draw_differences(nothing, ["lamb"], tmp_path / "any.png", "made up")
+    assert not experiment_figures.draw_differences(nothing, ["lamb"], tmp_path / "any.png", "made up")
     alone = {"sst2": cells["sst2"], "rte": nothing["rte"]}
     for one in (alone, {"sst2": cells["sst2"]}):
-        assert figures.draw_differences(one, ["lamb"], tmp_path / "any.png", "made up")
+        assert experiment_figures.draw_differences(one, ["lamb"], tmp_path / "any.png", "made up")
         assert [axis.get_title() for axis in drawn[-1].axes] == ["sst2 (accuracy)"]
 
 
@@ -290,7 +293,7 @@ def test_every_axis_of_costs_has_ticks_with_names(first, last, tmp_path, drawn):
         for result in cell.results.values():
             for point, step in zip(result["curve"], np.geomspace(first, last, 3), strict=True):
                 point["step"] = step
-    assert figures.draw_speedup(cells, "scala", tmp_path / "any.png", "made up", {"step": "steps"})
+    assert experiment_figures.draw_speedup(cells, "scala", tmp_path / "any.png", "made up", {"step": "steps"})
     (axis,) = drawn[0].axes
     drawn[0].canvas.draw()
     low, high = axis.get_xlim()

@@ -61,7 +61,7 @@ def benchmark(
 
     Args:
         keep: see `Keep`.
-        encoder: whose shapes are used; see `paper_repro.encoders`.
+        encoder: whose shapes are used; see `paper_repro.data.encoders`.
         batch: samples of a round.
         length: tokens of a sample.
         pairs: measurements of each method beside the reference.

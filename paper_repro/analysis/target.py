@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from paper_repro.analysis.statistics import between, student_weights
-from paper_repro.origin import same_examples
+from paper_repro.runs.origin import same_examples
 
 COSTS = {"step": "steps", "gradient_evaluations": "gradient evaluations", "train_seconds": "seconds"}
 _ROUNDING = 1e-12

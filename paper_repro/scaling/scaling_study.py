@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from paper_repro.analysis.statistics import mean_of
-from paper_repro.bench.measure import SHAPES
+from paper_repro.bench.speed_measures import SHAPES
 from paper_repro.record import provenance, read_json, write_json
-from paper_repro.scaling import measure, noise, target_time
+from paper_repro.scaling import noise, step_times, target_time
+from paper_repro.scaling.batch_sweep import FAMILIES, TIMED, Column, runs, sweep
 from paper_repro.scaling.hardware import case
 from paper_repro.scaling.inputs import Input, Inputs
 from paper_repro.scaling.predict import ASSUMED_STEPS, Study
-from paper_repro.scaling.sweep import FAMILIES, TIMED, Column, runs, sweep
 
 STEPS, TARGET = "steps.json", "sst2.json"
 """Files of measured step times: MiniLM's in 1 and 2 processes; bert-tiny's at the lengths of SST-2."""
@@ -38,7 +38,7 @@ def study(
     *,
     hardware: str = "dgx-2",
     known: Mapping[str, Inputs] | None = None,
-    setting: measure.Setting | None = None,
+    setting: step_times.Setting | None = None,
 ) -> dict[str, Any]:
     """Measure what is not there yet, and put everything together.
 
@@ -58,7 +58,7 @@ def study(
         ValueError: a file cannot be read.
     """
     torch.set_num_threads(1)
-    steps = _steps(out / STEPS, setting or measure.Setting())
+    steps = _steps(out / STEPS, setting or step_times.Setting())
     column = runs(results)
     swept, scales = sweep(column), noise.along_training(results / LANDSCAPE)
     side_by_side = runs(results, [TIMED])
@@ -78,13 +78,13 @@ def study(
     return record | {"provenance": provenance(("numpy", "scipy", "torch", "scala-adapt")) | {"measurements": sources}}
 
 
-def _steps(file: Path, setting: measure.Setting) -> dict[str, Any]:
+def _steps(file: Path, setting: step_times.Setting) -> dict[str, Any]:
     kept = _read(file)
     if kept is not None and kept.get("setting") != json.loads(json.dumps(asdict(setting))):
         raise ValueError(f"{file} was measured with another setting; move it away to measure anew")
     if kept is not None and "provenance" in kept:
         return kept
-    return measure.measure(lambda record: _keep(file, record), setting, kept)
+    return step_times.measure(lambda record: _keep(file, record), setting, kept)
 
 
 def _timed(file: Path, column: Column, glue_dir: str | None) -> dict[str, Any] | None:
@@ -103,7 +103,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def step_time(steps: Mapping[str, Any]) -> dict[str, Any]:
-    """Predicted beside measured steps: encoder, rows (see `measure.compared`), error by number of devices."""
+    """Predicted beside measured steps: encoder, rows (see `step_times.compared`), error by number of devices."""
     rows = steps["validation"]
     (encoder,) = steps["models"]
     errors = []
@@ -123,7 +123,7 @@ def follower(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the follower's extra pass costs inside a data-parallel step, and whether more processes make it dearer.
 
     Args:
-        rows: measured steps, see `measure.compared`.
+        rows: measured steps, see `step_times.compared`.
 
     Returns:
         basis; costs by number of devices (least, median, greatest of ScaLA's step over LAMB's, over the batches); and growth,

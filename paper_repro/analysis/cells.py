@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from paper_repro.analysis.statistics import Estimate, average, estimate
-from paper_repro.experiment import Run, read_toml
-from paper_repro.origin import same_examples
-from paper_repro.store import diverged_path, with_results
-from paper_repro.target import Reached, reach
-from paper_repro.tuning import TUNING, load_tuned, measured
+from paper_repro.analysis.target import Reached, reach
+from paper_repro.runs.experiment import Run, read_toml
+from paper_repro.runs.origin import same_examples
+from paper_repro.runs.store import diverged_path, with_results
+from paper_repro.runs.tuning import TUNING, load_tuned, measured
 
 _PLACEHOLDER = 1.23456789e-7  # in place of a tuned value that nobody has measured: no run has it, so its cells read "not run"
 _MOST_SEEDS = 20
@@ -66,7 +66,7 @@ def gather(by_task: Mapping[str, Sequence[Run]], folder: Path) -> Cells:
 
     Args:
         by_task: the planned runs; seeds beyond the planned ones are found too, below 20.
-        folder: results, see `paper_repro.store`.
+        folder: results, see `paper_repro.runs.store`.
     """
     cells: Cells = {}
     for task, runs in by_task.items():

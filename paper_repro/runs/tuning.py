@@ -21,10 +21,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from paper_repro.experiment import Run, load_experiment, read_toml
+from paper_repro.record import RESULTS
+from paper_repro.runs.experiment import Run, load_experiment, read_toml
 
-EXPERIMENTS = Path(__file__).parent / "experiments"
-TUNING = Path(__file__).parent / "results" / "tuning"
+EXPERIMENTS = RESULTS.with_name("experiments")
+TUNING = RESULTS / "tuning"
 
 Best = Callable[[str, str, str, str], float]
 """best(model, task, method, key): the tuned value of a setting"""
@@ -80,7 +81,7 @@ def _tuner(model: str, task: str, method: str) -> str:
 
 
 def load_tuned(path: str | Path, task: str, best: Best, methods: Collection[str] | None = None, **overrides: Any) -> list[Run]:
-    """`paper_repro.experiment.load_experiment`, with every "tuned" replaced by its measured value.
+    """`paper_repro.runs.experiment.load_experiment`, with every "tuned" replaced by its measured value.
 
     Args:
         path, task, overrides: as there.

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from paper_repro.experiment import Run
+from paper_repro.data.tasks import load_task
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, steps_at, weights_file
 from paper_repro.landscape.objective import Objective, weights
 from paper_repro.landscape.portrait import Data, Sizes, portrait, rounded
 from paper_repro.landscape.slices import barrier, filter_normalized, surface
 from paper_repro.record import provenance, read_json, write_json
-from paper_repro.run import execute
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.run import execute
 from paper_repro.sweep import end_with_parent
-from paper_repro.tasks import load_task
 from scala.adapt import quiet
 
 SHARES = (0.0, 0.1, 0.5, 0.75, 1.0)
@@ -48,7 +48,7 @@ class Study:
         runs: all on one task with one encoder; their seeds pair them.
         folder: where everything goes.
         glue_dir: folder of the official GLUE files; None: the hub.
-        committed: folder of finished runs, see `paper_repro.store`: what was trained here must agree with what is there.
+        committed: folder of finished runs, see `paper_repro.runs.store`: what was trained here must agree with what is there.
         sizes: of the measurement.
     """
 

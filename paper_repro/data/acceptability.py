@@ -15,7 +15,7 @@ The dev sentences use nouns, verbs and adjectives that no training sentence has.
 The idea of minimal pairs by phenomenon is that of BLiMP (Warstadt et al., 2020) and CoLA (Warstadt et al., 2019);
 the grammar, the lexicon and every sentence are our own. Adding a phenomenon is adding one function below.
 
-    python -m paper_repro.acceptability --seed 0 --show 3 --out data/acceptability
+    python -m paper_repro.data.acceptability --seed 0 --show 3 --out data/acceptability
 """
 
 import itertools
@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from paper_repro.acceptability_lexicon import NOUNS, SPLITS, VERBS, WORDS, Noun, Verb
 from paper_repro.command import command, parser
+from paper_repro.data.acceptability_lexicon import NOUNS, SPLITS, VERBS, WORDS, Noun, Verb
 
 PAIRS_EACH: Final = 1_000
 """Different pairs that every phenomenon can give in either split (the tests draw them all)."""
@@ -459,7 +459,7 @@ def _split(seed: int, split: str, size: int) -> list[Judgement]:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints examples of every phenomenon, and writes train.tsv and dev.tsv if a folder is given."""
-    asked = parser("paper_repro.acceptability", __doc__)
+    asked = parser("paper_repro.data.acceptability", __doc__)
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--show", type=int, default=3, help="minimal pairs to print per phenomenon (default 3)")
     asked.add_argument("--out", type=Path, help="folder for train.tsv and dev.tsv")

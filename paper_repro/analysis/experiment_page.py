@@ -1,6 +1,6 @@
 """An experiment's page: its tables as Markdown and LaTeX, and its figures, from result files alone.
 
-    python -m paper_repro.experiment_page --results paper_repro/results/glue --out runs/tables
+    python -m paper_repro.analysis.experiment_page --results paper_repro/results/glue --out runs/tables
 
 Nothing is run, nothing is typed. What the experiment plans and no result file holds reads "not run".
 """
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from paper_repro.analysis.cells import Cells, gather, planned, rows_of
+from paper_repro.analysis.experiment_figures import draw_differences, draw_speedup, draw_sweep
 from paper_repro.analysis.table import Table
-from paper_repro.cells import Cells, gather, planned, rows_of
+from paper_repro.analysis.tables import differences_table, scores_table, speedup_table
+from paper_repro.analysis.target import COSTS
 from paper_repro.command import command, parser
-from paper_repro.experiment import Run
-from paper_repro.figures import draw_differences, draw_speedup, draw_sweep
 from paper_repro.record import RESULTS, write_whole
-from paper_repro.tables import differences_table, scores_table, speedup_table
-from paper_repro.target import COSTS
-from paper_repro.tuning import EXPERIMENTS, TUNING
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.tuning import EXPERIMENTS, TUNING
 
 LARGE_BATCH = "lamb"
 """The large-batch method without noise: the second reference of every comparison."""
@@ -134,7 +134,7 @@ def _origin(experiment: Path, cells: Cells, warning: str) -> str:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write all pages; returns the exit status."""
-    options = parser("paper_repro.experiment_page", __doc__)
+    options = parser("paper_repro.analysis.experiment_page", __doc__)
     options.add_argument("--results", type=Path, default=RESULTS / "glue")
     options.add_argument("--tuning", type=Path, default=TUNING)
     options.add_argument("--out", type=Path, default=Path("runs/tables"))

@@ -1,6 +1,6 @@
 """A folder of results: `TASK/IDENTITY.json` a finished run, `IDENTITY.diverged.json` one whose loss left the finite numbers.
 
-    python -m paper_repro.store --collect runs/glue --into paper_repro/results/glue
+    python -m paper_repro.runs.store --collect runs/glue --into paper_repro/results/glue
 
 keeps the compact form of every result: what tables and figures are made of, without the log of the training steps. Runs that
 were scored on held-out training data are left out: of a tuning, its summary is kept.
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from paper_repro.command import command, parser
-from paper_repro.experiment import Run
 from paper_repro.record import provenance, read_json, write_json
-from paper_repro.run import read_result, resealed, result_file
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.run import read_result, resealed, result_file
 
 _VERSIONED = ("torch", "transformers", "scala-adapt")
 _KEPT = re.compile(r"step|epoch|train_seconds|wall_seconds|gradient_evaluations|eval_(?!.*(_runtime|_per_second)$).*")
@@ -96,7 +96,7 @@ def _record_of_divergence(path: Path) -> dict[str, Any]:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Collect results; returns the exit status."""
-    options = parser("paper_repro.store", __doc__)
+    options = parser("paper_repro.runs.store", __doc__)
     options.add_argument("--collect", type=Path, required=True, metavar="RUNS", help="folder of a sweep's results")
     options.add_argument("--into", type=Path, required=True, metavar="RESULTS", help="folder of kept results")
     args = options.parse_args(arguments)

@@ -32,13 +32,13 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
-from paper_repro.encoders import resolve, weights_hash
-from paper_repro.experiment import Run
-from paper_repro.memory import heaviest_step, keep_freed_memory, largest_that_fits, micro_batches
-from paper_repro.origin import refuse_other_origin
+from paper_repro.data.encoders import resolve, weights_hash
+from paper_repro.data.tasks import Task, load_task
 from paper_repro.record import provenance, write_json
 from paper_repro.rivals import RivalConfig, RivalTrainer
-from paper_repro.tasks import Task, load_task
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.memory import heaviest_step, keep_freed_memory, largest_that_fits, micro_batches
+from paper_repro.runs.origin import refuse_other_origin
 from scala.heads import start_regression_head
 from scala.labelled_text import refuse_too_long, tokenized
 from scala.trainer import last_checkpoint

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paper_repro.analysis.table import Table
-from paper_repro.scaling.figures import INPUTS
 from paper_repro.scaling.predict import CLAIMED_BATCH, READINGS
+from paper_repro.scaling.prediction_figures import INPUTS
 
 FIGURES = {
     "noise": "The gradient's noise scales along training, beside the batch scales of the sweep",
@@ -24,7 +24,7 @@ def page(record: Mapping[str, Any]) -> str:
     """All of it.
 
     Args:
-        record: see `paper_repro.scaling.study.study`.
+        record: see `paper_repro.scaling.scaling_study.study`.
     """
     parts = [
         "# How far it scales",

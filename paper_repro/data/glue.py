@@ -13,7 +13,7 @@ from pathlib import Path
 
 import datasets
 
-from paper_repro.hashes import sha256_of
+from paper_repro.data.hashes import sha256_of
 from scala.labelled_text import BadRows, class_id, read_rows, score, to_dataset
 
 HUB_REPOSITORY = "nyu-mll/glue"

@@ -1,4 +1,4 @@
-"""The paper's claims and their status, computed from result files: `make claims`, or `python -m paper_repro.claims`.
+"""The paper's claims and their status, computed from result files: `make claims`, or `python -m paper_repro.analysis.claims`.
 
 A status is one of
 
@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paper_repro.cells import Cells, differences, gather, hardware, planned, reached, rows_of
+from paper_repro.analysis.cells import Cells, differences, gather, hardware, planned, reached, rows_of
+from paper_repro.analysis.target import COSTS
 from paper_repro.command import command, parser
 from paper_repro.record import RESULTS, read_json, write_whole
-from paper_repro.target import COSTS
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.runs.tuning import EXPERIMENTS
 
-CLAIMS = Path(__file__).parent / "claims.toml"
+CLAIMS = RESULTS.with_name("claims.toml")
 FEWEST_SEEDS = 3
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, NOT_TESTABLE = "supported by", "not supported by", "inconclusive", "not testable here"
@@ -254,7 +254,7 @@ def report(claims: Path = CLAIMS, results: Path = RESULTS) -> str:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the claims' statuses and write them; returns the exit status."""
-    options = parser("paper_repro.claims", __doc__)
+    options = parser("paper_repro.analysis.claims", __doc__)
     options.add_argument("--claims", type=Path, default=CLAIMS)
     options.add_argument("--results", type=Path, default=RESULTS)
     options.add_argument("--out", type=Path, default=Path("runs/claims.md"))

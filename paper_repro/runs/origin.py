@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from paper_repro.encoders import known_weights
-from paper_repro.tasks import source_of
+from paper_repro.data.encoders import known_weights
+from paper_repro.data.tasks import source_of
 
 
 def refuse_other_origin(path: Path, result: dict[str, Any], glue_dir: str | None = None) -> None:
@@ -20,7 +20,7 @@ def refuse_other_origin(path: Path, result: dict[str, Any], glue_dir: str | None
 
     Args:
         path: of the result's file, for the message.
-        result: as `paper_repro.run.read_result` gives it.
+        result: as `paper_repro.runs.run.read_result` gives it.
         glue_dir: folder of the official GLUE files; None: the hub.
 
     Raises:

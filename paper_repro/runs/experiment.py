@@ -36,8 +36,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from paper_repro.glue import GLUE_TASKS
-from paper_repro.options import NEUTRAL, STRICT, Options, explained, nearest
+from paper_repro.data.glue import GLUE_TASKS
+from paper_repro.runs.options import NEUTRAL, STRICT, Options, explained, nearest
 
 _Count = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
@@ -49,7 +49,7 @@ class Run:
 
     Attributes:
         task: "acceptability" (the embedded task) or a GLUE task.
-        model: a short name of `paper_repro.encoders`, a local folder, or a hub name.
+        model: a short name of `paper_repro.data.encoders`, a local folder, or a hub name.
         method: the name of the row it belongs to.
         seed: of data order, dropout and the new head.
         batch_size: samples per leader's step.
@@ -69,7 +69,7 @@ class Run:
 
     Raises:
         pydantic.ValidationError (a ValueError): a setting of a wrong kind or out of its range, or settings that cannot go
-            together; see `paper_repro.options.explained`.
+            together; see `paper_repro.runs.options.explained`.
     """
 
     task: str
@@ -162,7 +162,7 @@ def load_experiment(
         path: the TOML file.
         task: the task to run it on; settings under [tasks.<task>] apply, settings of a method win over them, and those under
             [tasks.<task>.<method>] over both.
-        resolve: changes the file's content right after parsing, `paper_repro.tuning` fills in measured values so.
+        resolve: changes the file's content right after parsing, `paper_repro.runs.tuning` fills in measured values so.
         overrides: settings that win over the file's (model, seeds, train_examples ...); None means not given.
 
     Raises:

@@ -13,8 +13,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 from sklearn.model_selection import GroupShuffleSplit
 
-from paper_repro import acceptability
-from paper_repro.glue import GLUE_TASKS, HUB_REPOSITORY, glue_hashes, glue_task, load_glue
+from paper_repro.data import acceptability
+from paper_repro.data.glue import GLUE_TASKS, HUB_REPOSITORY, glue_hashes, glue_task, load_glue
 from scala.metrics import compute_metrics_for
 
 EMBEDDED = "acceptability"

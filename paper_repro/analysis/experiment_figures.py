@@ -17,9 +17,9 @@ from matplotlib import pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
+from paper_repro.analysis.cells import Cell, Cells, differences, metric_of, of_cell, rows_of
 from paper_repro.analysis.statistics import Estimate
-from paper_repro.cells import Cell, Cells, differences, metric_of, of_cell, rows_of
-from paper_repro.target import COSTS, score_key
+from paper_repro.analysis.target import COSTS, score_key
 
 # Okabe and Ito's palette, told apart without red or green, and two of Tol's.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933", "#882255", "#44AA99")

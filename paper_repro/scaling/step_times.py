@@ -1,6 +1,6 @@
 """Measure the model's inputs, and real data-parallel steps beside what the model says of them.
 
-`python -m paper_repro.scaling.measure --out FILE` takes less than ten minutes on two quiet cores: MiniLM-L6, a thread a
+`python -m paper_repro.scaling.step_times --out FILE` takes less than ten minutes on two quiet cores: MiniLM-L6, a thread a
 process and one or two gloo processes. With `--device cuda` it measures micro-batches and leaders of BERT-base and RoBERTa-large
 instead, at the length that predictions assume; `python -m paper_repro.scaling --measured FILE` then predicts from these.
 """
@@ -26,10 +26,10 @@ from transformers import AutoConfig, PreTrainedConfig
 from paper_repro.bench.interleaved import Action, Timing, interleaved
 from paper_repro.bench.leader import adamw, ours
 from paper_repro.bench.machine import BF16, FP32
-from paper_repro.bench.measure import SHAPES, Keep
 from paper_repro.bench.round import RADIUS, Bench, bench_of, random_model
+from paper_repro.bench.speed_measures import SHAPES, Keep
 from paper_repro.command import command, parser
-from paper_repro.encoders import resolve
+from paper_repro.data.encoders import resolve
 from paper_repro.record import Spread, provenance, write_json
 from paper_repro.scaling.fits import Compute, fit_compute, fit_link
 from paper_repro.scaling.hardware import LENGTH
@@ -48,7 +48,7 @@ class Setting:
     """How much is measured.
 
     Attributes:
-        encoder: whose architecture is used, with random weights; see `paper_repro.encoders`.
+        encoder: whose architecture is used, with random weights; see `paper_repro.data.encoders`.
         length: tokens of a sample.
         sizes: micro-batches.
         pairs: repetitions of every measurement.
@@ -316,7 +316,7 @@ def report(record: Mapping[str, Any]) -> str:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
-    asked = parser("paper_repro.scaling.measure", __doc__)
+    asked = parser("paper_repro.scaling.step_times", __doc__)
     asked.add_argument("--out", type=Path, required=True, help="write the record to this JSON file, part by part")
     asked.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
     asked.add_argument("--small", action="store_true", help="everything once on bert-tiny, to see that it runs")

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from paper_repro.analysis.statistics import Estimate, average, holm
-from paper_repro.analysis.table import Table
-from paper_repro.cells import (
+from paper_repro.analysis.cells import (
     Cell,
     Cells,
     by_split,
@@ -22,7 +20,9 @@ from paper_repro.cells import (
     reached,
     rows_of,
 )
-from paper_repro.target import COSTS, Reached
+from paper_repro.analysis.statistics import Estimate, average, holm
+from paper_repro.analysis.table import Table
+from paper_repro.analysis.target import COSTS, Reached
 
 NOT_RUN = "not run"
 NOT_PLANNED = "-"
