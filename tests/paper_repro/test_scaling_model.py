@@ -486,7 +486,7 @@ def test_files_that_hold_no_inputs_are_refused(tmp_path):
     file = tmp_path / "other.json"
     for text in ("{", "{}", "[]", '{"models": {"a": {"inputs": {"floor": {"low": 1}}}}}'):
         file.write_text(text)
-        with pytest.raises(ValueError, match=r"holds no measured inputs .*paper_repro\.scaling\.measure"):
+        with pytest.raises(ValueError, match=r"holds no measured inputs .*paper_repro\.scaling\.step_times"):
             read(file)
 
 
