@@ -11,7 +11,7 @@ export SCALA_CACHE ?= $(CURDIR)/.cache
 # Options of `make demo`, for example: GLUE_DIR=/data/glue TASK=mrpc SEEDS="0 1 2" make demo
 TASK   ?= acceptability
 OUT    ?= runs/demo
-DEMO_OPTIONS = --task $(TASK) --out $(OUT) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(MODEL),--model $(MODEL)) \
+DEMO_OPTIONS = --tasks $(TASK) --out $(OUT) $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(MODEL),--model $(MODEL)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(TRAIN_EXAMPLES),--train-examples $(TRAIN_EXAMPLES))
 
 RESULTS = paper_repro/results
@@ -53,7 +53,7 @@ hunt: $(READY)  ## look for counter-examples with new random draws (BUDGET_MIN=3
 	@$(PY) -m convergence.hunt --minutes $(or $(BUDGET_MIN),30) --out runs/hunt
 
 demo: $(READY)  ## does a large batch reach the small batch's score? a real encoder, four ways, three seeds (GLUE_DIR= TASK= MODEL= SEEDS= EPOCHS= TRAIN_EXAMPLES= OUT=)
-	@$(PY) -m paper_repro.demo $(DEMO_OPTIONS)
+	@$(SWEEP)/demo.toml $(DEMO_OPTIONS)
 
 bench: $(READY)  ## how fast: leader's step, round, memory, growth, profile, beside their floors; writes runs/bench.json and figures
 	@$(PY) -m paper_repro.bench --out runs/bench.json
@@ -109,10 +109,10 @@ glue-roberta-large: $(READY)  ## the same on RoBERTa-large
 	$(SWEEP)/$@.toml $(GLUE_OPTIONS) $(if $(SMOKE),--smoke)
 
 results: $(READY)  ## collect finished runs into paper_repro/results/glue
-	@$(PY) -m paper_repro.store --collect runs/glue --into $(RESULTS)/glue
+	@$(PY) -m paper_repro.runs.store --collect runs/glue --into $(RESULTS)/glue
 
 tables: $(READY)  ## tables and figures of the reproduction, from the committed results; writes runs/tables
-	@$(PY) -m paper_repro.tables --results $(RESULTS)/glue --out runs/tables
+	@$(PY) -m paper_repro.analysis.experiment_page --results $(RESULTS)/glue --out runs/tables
 
 # Every checkpoint's measures are a file: killed, the same command goes on.
 landscape: $(READY)  ## how steep the loss is along training, method by method (GLUE_DIR= SEEDS= WORKERS=); writes runs/landscape
@@ -131,7 +131,7 @@ scaling: $(READY)  ## critical batch, time of data-parallel steps, 1 to 1,024 de
 		$(if $(GPU),--measured "$(GPU)") $(if $(HARDWARE),--hardware $(HARDWARE))
 
 claims: $(READY)  ## the paper's claims, each with the status that the committed results give it
-	@$(PY) -m paper_repro.claims
+	@$(PY) -m paper_repro.analysis.claims
 
 report: $(READY)  ## one site that shows it all, from committed results and those in runs/; writes runs/report/index.html
 	@$(PY) -m paper_repro.report
@@ -147,7 +147,7 @@ faults: $(READY)  ## kill, cut off, tamper with and fill up what runs, and see w
 	@$(PY) -m paper_repro.faults --kills $(or $(KILLS),200) --out runs/faults --record $(RESULTS)/faults.json --page docs/faults.md
 
 test: $(READY)  ## the whole test suite
-	@$(PY) -m paper_repro.encoders bert-tiny
+	@$(PY) -m paper_repro.data.encoders bert-tiny
 	$(PY) -m pytest -n 2
 
 lint: $(READY)  ## ruff and mypy

@@ -1,4 +1,9 @@
-"""The paper's claims, tested: tasks, encoders, experiments, runs and their comparison."""
+"""The paper's claims, tested: tasks, encoders, experiments, runs and their comparison.
+
+Rooms, each of which may import those above it: `record` and `command` (files, commands); `data` (tasks, encoders) and `rivals`
+(other methods); `runs` (an experiment's file, a run, its result); `analysis` (scores and intervals, tables, claims); `sweep`
+(all runs of an experiment, and its page); the studies `bench`, `landscape`, `onset`, `scaling`; `report` and `faults`.
+"""
 
 import importlib.util
 

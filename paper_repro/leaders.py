@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from paper_repro.paired import student
-from paper_repro.tables import markdown
+from paper_repro.analysis.statistics import student
+from paper_repro.analysis.table import Table
 
 LEADERS = Path(__file__).parent / "results" / "leaders"
 POINTS = 100
@@ -68,7 +68,7 @@ def table(seeds: dict[str, Any], grid: dict[str, Any]) -> str:
             ]
         )
     head = ["leader", "score", f"against {best['method']}", "best rate", "score along the grid", "from rate"]
-    return markdown((head, rows))
+    return Table(head, rows).markdown()
 
 
 def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float] | None]:

@@ -11,10 +11,8 @@ ablation-onset.toml came to: whether they end worse than LAMB's run of that seed
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,16 +30,19 @@ from matplotlib.lines import Line2D
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from convergence.record import provenance, write_whole
-from paper_repro.experiment import Run, read_toml
+from paper_repro.analysis.statistics import estimate
+from paper_repro.analysis.table import Table
+from paper_repro.command import command, parser
+from paper_repro.data.tasks import Task, load_task
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, weights_file
-from paper_repro.landscape.portrait import Data, Sizes, read_measures, rounded
+from paper_repro.landscape.portrait import Data, Sizes, rounded
 from paper_repro.landscape.sharpness import embedding_sharpness
-from paper_repro.paired import estimate
-from paper_repro.run import execute
-from paper_repro.store import result_path, with_results
-from paper_repro.tasks import Task, load_task
-from paper_repro.tuning import EXPERIMENTS, TUNING, load_tuned, measured
+from paper_repro.record import RESULTS, provenance, read_json, write_json, write_whole
+from paper_repro.runs.experiment import Run, read_toml
+from paper_repro.runs.origin import same_examples
+from paper_repro.runs.run import execute
+from paper_repro.runs.store import result_path, with_results
+from paper_repro.runs.tuning import EXPERIMENTS, TUNING, load_tuned, measured
 from scala.adapt import quiet
 from scala.adversary import Adversary
 from scala.onset import constant_loss
@@ -51,7 +52,6 @@ RADII = tuple(float(f"{radius:.3g}") for radius in np.geomspace(1e-3, 0.3, 11))
 
 _SIZES = Sizes(sentences=512, batch=32, batches=1)
 _FILES = ("ablation-radius.toml", "ablation-onset.toml")
-_RESULTS = Path(__file__).parent / "results"
 
 Record = Mapping[str, Any]
 
@@ -123,7 +123,7 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
     Args:
         runs: of an experiment on one task: "lamb", and others with noise at several radii and delays, else the same.
         folder: for weights and measurements; what is there is not done again.
-        results: finished runs, see `paper_repro.store`.
+        results: finished runs, see `paper_repro.runs.store`.
         glue_dir: folder of the official GLUE files; None: the hub.
 
     Returns:
@@ -146,12 +146,12 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
     points = []
     for run, delay in itertools.product(plain, delays):
         path = folder / "points" / f"{run.identity}-{delay}.json"
-        point = read_measures(path) if path.exists() else None
+        point = read_json(path) if path.exists() else None
         if point is None or point["radii"] != radii:  # the experiment's radii may have changed since
             weights = weights_at(run, delays, task, folder, glue_dir)[delays.index(delay)]
             found = measure(model_of(run, len(task.labels), weights), data.sorted, radii)
             point = rounded({"step": int(weights.stem), **found, "radii": radii})
-            write_whole(path, json.dumps(point) + "\n")
+            write_json(path, point, compact=True)
         noise = [one for one in noisy if one.seed == run.seed and _delay(one) == delay]
         outcomes = [
             _outcome(one, result, without)
@@ -168,10 +168,9 @@ def study(runs: Sequence[Run], folder: Path, results: Path, glue_dir: str | None
 
 
 def _outcome(run: Run, result: Record, without: Record) -> dict[str, Any]:
-    own, other, labels = (
-        np.asarray(values, dtype=float) for values in (result["predictions"], without["predictions"], result["labels"])
-    )
-    found = estimate(result["task"]["metric"], own[None], labels, other[None])
+    labels = same_examples([result, without])
+    own, other = (np.array([one["predictions"]], dtype=float) for one in (result, without))
+    found = estimate(result["task"]["metric"], own, labels, other)
     one_class = len(set(result["predictions"])) == 1
     return {"radius": _radius(run), "score": result["score"], "against": [found.mean, *found.interval], "one_class": one_class}
 
@@ -224,9 +223,8 @@ def page(record: Record) -> str:
         "LAMB's run is ScaLA's. Learnt is the loss of the best constant answer (the classes' entropy) less the model's. Behind "
         "each radius: the dev score's difference to LAMB's run of that seed, in points.",
         "",
-        "| task | encoder | delay | seed | constant's loss | model's loss | all is taken at radius | runs |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    rows = []
     for point in record["points"]:
         runs = ", ".join(
             f"{run['radius']:g}: {100 * run['against'][0]:+.1f}"
@@ -234,15 +232,12 @@ def page(record: Record) -> str:
             for run in point["outcomes"]
         )
         losses = f"{point['constant']:.3f}", f"{point['loss']:.3f}"
-        cells = [
-            *(point[key] for key in ("task", "model", "delay", "seed")),
-            *losses,
-            f"{bearable(point):.3g}",
-            runs or "not run",
-        ]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        names = (str(point[key]) for key in ("task", "model", "delay", "seed"))
+        rows.append([*names, *losses, f"{bearable(point):.3g}", runs or "not run"])
+    head = ["task", "encoder", "delay", "seed", "constant's loss", "model's loss", "all is taken at radius", "runs"]
     of_all, of_less = record["agreement"]["all"], record["agreement"]["less"]
     lines += [
+        Table(head, rows).markdown(aligned=False),
         "",
         f"Where the noise takes all that was learnt, {of_all['worse']} of {of_all['runs']} runs end worse than LAMB's (95%, "
         f"over the dev sentences), {of_all['one_class']} of them with one class for every sentence; where it takes less, "
@@ -295,34 +290,26 @@ def _experiment(task: str) -> Path:
     raise ValueError(f"no radius was varied on {task!r}: neither {' nor '.join(_FILES)} has it")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, compare, draw; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m paper_repro.onset", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
+    options = parser("paper_repro.onset", __doc__)
+    options.add_argument(
         "--tasks", nargs="+", default=["sst2", "acceptability", "cola"], help="of ablation-radius.toml or ablation-onset.toml"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--glue-dir", help="folder of the official GLUE files; without it the hub")
-    parser.add_argument("--results", type=Path, default=_RESULTS / "glue", help="folder of finished runs")
-    parser.add_argument("--out", type=Path, default=Path("runs/onset"), help="weights, onset.json, onset.md and a figure")
-    args = parser.parse_args(arguments)
+    options.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    options.add_argument("--glue-dir", help="folder of the official GLUE files; without it the hub")
+    options.add_argument("--results", type=Path, default=RESULTS / "glue", help="folder of finished runs")
+    options.add_argument("--out", type=Path, default=Path("runs/onset"), help="weights, onset.json, onset.md and a figure")
+    args = options.parse_args(arguments)
     quiet()
     points: list[dict[str, Any]] = []
-    try:
-        for task in args.tasks:
-            runs = load_tuned(_experiment(task), task, measured(TUNING), seeds=args.seeds)
-            points += study(runs, args.out, args.results, args.glue_dir or None)
-    except (ValueError, OSError) as error:  # of which ConnectionError is one
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, and the same command goes on", file=sys.stderr)
-        return 130
+    for task in args.tasks:
+        runs = load_tuned(_experiment(task), task, measured(TUNING), seeds=args.seeds)
+        points += study(runs, args.out, args.results, args.glue_dir or None)
     sources = {"sentences": _SIZES.sentences, "provenance": provenance(("torch", "transformers", "numpy", "scala-adapt"))}
     record = {"points": points, "agreement": agreement(points), **sources}
-    write_whole(args.out / "onset.json", json.dumps(record, separators=(",", ":")) + "\n")
+    write_json(args.out / "onset.json", record, compact=True)
     write_whole(args.out / "onset.md", page(record) + "\n")
     figure(points).savefig(args.out / "onset-shares.svg")
     print(page(record))

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from convergence.record import write_whole
-from paper_repro.experiment import Run
-from paper_repro.glue import GLUE_TASKS, GlueTask
-from paper_repro.tuning import load_tuned
+from paper_repro.data.glue import GLUE_TASKS, GlueTask
+from paper_repro.record import write_whole
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.tuning import load_tuned
 
 WARNING = "SMOKE: a tiny random model on a few made-up sentences. These numbers mean nothing."
 _ROWS = 16

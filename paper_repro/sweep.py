@@ -36,16 +36,19 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
-from convergence.record import write_whole
-from paper_repro import smoke, tables
-from paper_repro.experiment import Run, read_toml
-from paper_repro.glue import GLUE_TASKS
-from paper_repro.origin import refuse_other_origin
-from paper_repro.paired import student
-from paper_repro.run import Progress, execute
-from paper_repro.store import diverged_path, finished, record_divergence, result_path, with_results
-from paper_repro.tasks import EMBEDDED, unknown
-from paper_repro.tuning import TUNING, load_tuned, measured, summary_file
+from paper_repro import smoke
+from paper_repro.analysis import experiment_page, tables
+from paper_repro.analysis.cells import gather, rows_of
+from paper_repro.analysis.statistics import student
+from paper_repro.command import command, parser
+from paper_repro.data.glue import GLUE_TASKS
+from paper_repro.data.tasks import EMBEDDED, unknown
+from paper_repro.record import write_json
+from paper_repro.runs.experiment import Run, read_toml
+from paper_repro.runs.origin import refuse_other_origin
+from paper_repro.runs.run import Progress, execute
+from paper_repro.runs.store import diverged_path, finished, record_divergence, result_path, with_results
+from paper_repro.runs.tuning import TUNING, load_tuned, measured, summary_file
 from scala.adapt import quiet
 from scala.game import NonFiniteLoss
 
@@ -57,46 +60,40 @@ class BudgetSpent(Exception):
     """The time is over; the run in progress continues from its last checkpoint another time."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sweep; returns the exit status."""
-    args = _parser().parse_args(arguments)
+    args = _options().parse_args(arguments)
     quiet()
-    try:
-        return _sweep(args)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues here", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return _sweep(args)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m paper_repro.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("experiment", type=Path, help="TOML file, see paper_repro/experiment.py")
-    parser.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
-    parser.add_argument("--methods", nargs="+", help="default: all of the file's")
-    parser.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
-    parser.add_argument(
+def _options() -> argparse.ArgumentParser:
+    options = parser("paper_repro.sweep", __doc__)
+    options.add_argument("experiment", type=Path, help="TOML file, see paper_repro/runs/experiment.py")
+    options.add_argument("--tasks", "--task", nargs="+", help="default: the file's [tasks.*]")
+    options.add_argument("--methods", nargs="+", help="default: all of the file's")
+    options.add_argument("--glue-dir", help="folder with the official GLUE files; without it they come from the hub")
+    options.add_argument(
         "--model", help="in place of the file's: minilm-l6, bert-tiny, mpnet-base, a local folder, or a hub name"
     )
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--budget-min", type=float, default=math.inf, help="stop after so many minutes")
-    parser.add_argument("--workers", type=int, default=1, help="processes on this machine, each with its share of the threads")
-    parser.add_argument("--out", type=Path, default=Path("runs/sweeps"))
-    parser.add_argument("--summary", type=Path, help="JSON file of the summary, or a folder: one MODEL-TASK.json a task there")
-    parser.add_argument("--tuning", type=Path, default=TUNING, help='folder of the summaries that "tuned" refers to')
-    parser.add_argument("--engine", choices=("local", "submitit"), default="local", help="submitit: a Slurm job a run")
-    parser.add_argument(
+    options.add_argument("--seeds", type=int, nargs="+")
+    options.add_argument("--epochs", type=int, help="in place of the file's")
+    options.add_argument("--train-examples", type=int, help="in place of the file's: a fixed random part of this size; 0: all")
+    options.add_argument("--budget-min", type=float, default=math.inf, help="stop after so many minutes")
+    options.add_argument("--workers", type=int, default=1, help="processes on this machine, each with its share of the threads")
+    options.add_argument("--out", type=Path, default=Path("runs/sweeps"))
+    options.add_argument("--summary", type=Path, help="JSON file of the summary, or a folder: one MODEL-TASK.json a task there")
+    options.add_argument("--tuning", type=Path, default=TUNING, help='folder of the summaries that "tuned" refers to')
+    options.add_argument("--engine", choices=("local", "submitit"), default="local", help="submitit: a Slurm job a run")
+    options.add_argument(
         "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="for submitit: timeout_min=120 gpus_per_node=1"
     )
-    parser.add_argument(
+    options.add_argument(
         "--report-to", nargs="+", default=["none"], metavar="TRACKER", help="also: tensorboard, wandb ... (as in transformers)"
     )
-    parser.add_argument("--smoke", action="store_true", help="a tiny random model and made-up data: the path, not the numbers")
-    return parser
+    options.add_argument("--smoke", action="store_true", help="a tiny random model and made-up data: the path, not the numbers")
+    return options
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -123,6 +120,7 @@ def _sweep(args: argparse.Namespace) -> int:
         print(f"{jobs} jobs submitted, {len(runs) - jobs} runs already done; logs in {terms.out / 'slurm'}")
         return 0
     if _rank() == 0:
+        print(f"{len(runs)} runs, {sum(finished(run, terms.out) for run in runs)} already done", flush=True)
         for run in runs:
             if (path := diverged_path(run, terms.out)).exists():
                 print(f"{run.identity} diverged before; to try it again delete {path}")
@@ -146,8 +144,8 @@ def _say_what_is_left(runs: Sequence[Run], terms: Terms, budget_min: float) -> N
 
 def _planned(args: argparse.Namespace, tasks: Sequence[str], methods: Sequence[str] | None) -> list[Run]:
     best = measured(args.tuning)
-    given: dict[str, Any] = {"methods": methods, "model": args.model, "seeds": args.seeds}
-    return [run for task in tasks for run in load_tuned(args.experiment, task, best, **given)]
+    given = {key: getattr(args, key) for key in ("model", "seeds", "epochs", "train_examples")}
+    return [run for task in tasks for run in load_tuned(args.experiment, task, best, methods, **given)]
 
 
 def _tasks(args: argparse.Namespace) -> list[str]:
@@ -165,7 +163,7 @@ class Terms:
     """Where and how long runs are done; nothing that their numbers depend on.
 
     Attributes:
-        out: results folder, see `paper_repro.store`.
+        out: results folder, see `paper_repro.runs.store`.
         glue_dir: folder of the official GLUE files; None: the hub.
         deadline: seconds since the epoch.
         workers: how many processes of this machine share the runs.
@@ -399,10 +397,9 @@ def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path) -> None:
         own = [run for run in runs if run.task == task]
         found = [result for _, result in with_results(own, out)]
         lines = summary(found)
-        print(f"{task}, {own[0].model}:")
-        for line in lines:
+        for line in lines if own[0].held_out else ():  # of scores on dev data there is a page
             spread = "one seed" if line["interval"] is None else "[{:.4f}, {:.4f}]".format(*line["interval"])
-            print(f"  {line['score']:.4f} {spread}  {line['method']:14s} {line['settings']}  seeds {line['seeds']}")
+            print(f"  {line['score']:.4f} {spread}  {line['method']:14s} {line['settings']}  seeds {line['seeds']}, {task}")
         if args.summary:
             path = args.summary
             if path.suffix != ".json":
@@ -420,11 +417,19 @@ def _report(args: argparse.Namespace, runs: Sequence[Run], out: Path) -> None:
                 "methods": grids(own, out),
                 "provenance": found[-1]["provenance"] if found else None,
             } | ({"warning": smoke.WARNING} if args.smoke else {})
-            write_whole(path, json.dumps(content, indent=1) + "\n")
-    if args.smoke:
-        by_task = {task: [run for run in runs if run.task == task] for task in tasks}
-        tables.write(args.experiment, by_task, out, out / "tables", smoke.WARNING)
-        print(f"tables: {out / 'tables'}\n{smoke.WARNING}")
+            write_json(path, content)
+    if not any(run.held_out for run in runs):
+        _write_page(args, {task: [run for run in runs if run.task == task] for task in tasks}, out)
+
+
+def _write_page(args: argparse.Namespace, by_task: dict[str, list[Run]], out: Path) -> None:
+    """The experiment's page, and of methods that were compared the verdict first."""
+    cells = gather(by_task, out)
+    page = experiment_page.write(args.experiment, by_task, out, out / "tables", smoke.WARNING if args.smoke else "")
+    if experiment_page.is_comparison(args.experiment.stem) and (said := tables.verdict(cells, baseline := rows_of(cells)[0])):
+        parts = [said, *(tables.in_short({task: column}, baseline).markdown() for task, column in cells.items())]
+        print("\n" + "\n\n".join(parts) + "\n\nIntervals: 95%, seeds and examples random; with one seed the examples alone.")
+    print(f"tables and figures: {page.path}" + f"\n{smoke.WARNING}" * args.smoke)
 
 
 def summary(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -29,9 +29,9 @@ import torch
 from tiny_models import tiny_encoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
-from paper_repro.glue import GLUE_TASKS
+from paper_repro.data.glue import GLUE_TASKS
 from paper_repro.rivals.trainer import RIVALS
-from paper_repro.tuning import load_tuned
+from paper_repro.runs.tuning import load_tuned
 from scala import adapt
 
 ROOT = Path(__file__).parents[1]
@@ -276,9 +276,10 @@ def read_arguments(module: str, arguments: list[str], monkeypatch) -> None:
 @REREAD
 @pytest.mark.parametrize(
     "text",
-    ["make no-such-target", "make demo NO_SUCH_VARIABLE=1", "python -m paper_repro.claims --no-such-option", "python -m nobody",
-     "python -m paper_repro.no_such_module", "python -m paper_repro.sweep paper_repro/experiments/no-such.toml",
-     "pip install '.[no-such-extra]'", "strange-program --help", "scala-adapt --model NOWHERE --train train.csv --output x",
+    ["make no-such-target", "make demo NO_SUCH_VARIABLE=1", "python -m paper_repro.analysis.claims --no-such-option",
+     "python -m nobody", "python -m paper_repro.no_such_module",
+     "python -m paper_repro.sweep paper_repro/experiments/no-such.toml", "pip install '.[no-such-extra]'",
+     "strange-program --help", "scala-adapt --model NOWHERE --train train.csv --output x",
      'python -c "import scala.no_such_module"', "python tests/no_such_file.py"],
 )  # fmt: skip
 def test_a_wrong_command_is_noticed(text, reader, monkeypatch, capsys):

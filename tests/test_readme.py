@@ -20,16 +20,18 @@ import pytest
 from scipy import stats
 
 from convergence.record import write_whole
-from paper_repro import comparison, leaders, onset, tables
-from paper_repro.cells import differences, gather, of_cell, planned
-from paper_repro.claims import CLAIMS, findings, report
-from paper_repro.demo import BASELINE
-from paper_repro.experiment import load_experiment, read_toml
-from paper_repro.figures import draw_differences
-from paper_repro.landscape import page as landscape
-from paper_repro.options import Options
-from paper_repro.scaling import page as scaling
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro import leaders, onset
+from paper_repro.analysis import tables
+from paper_repro.analysis.cells import differences, gather, of_cell, planned
+from paper_repro.analysis.claims import CLAIMS, findings, report
+from paper_repro.analysis.experiment_figures import draw_differences, draw_speedup
+from paper_repro.analysis.statistics import holm
+from paper_repro.analysis.table import Table
+from paper_repro.landscape import landscape_page as landscape
+from paper_repro.runs.experiment import load_experiment
+from paper_repro.runs.options import Options
+from paper_repro.runs.tuning import EXPERIMENTS
+from paper_repro.scaling import scaling_page as scaling
 from scala import ScalaConfig
 from scala.trainer import RATES
 
@@ -57,21 +59,22 @@ def what_was_run(table):
     nothing = {tables.NOT_RUN, tables.NOT_PLANNED, "not all run"}
     rows = [row for row in rows if not set(row[1:]) - set(row[1:2] * (head[1] == "batch")) <= nothing]
     columns = [i for i in range(len(head)) if i == 0 or not {row[i] for row in rows} <= nothing]
-    return [head[i] for i in columns], [[row[i] for i in columns] for row in rows]
+    return Table([head[i] for i in columns], [[row[i] for i in columns] for row in rows])
 
 
 def demo():
     """The demonstration's verdict and table."""
-    methods = list(read_toml(EXPERIMENTS / "demo.toml")["methods"])
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in (RESULTS / "demo").glob("acceptability-*.json")]
-    results.sort(key=lambda result: (methods.index(result["settings"]["method"]), result["settings"]["seed"]))
-    rows = comparison.compare(results, BASELINE)
-    return f"{comparison.verdict(rows)}\n\n{comparison.table(rows, 'accuracy')}"
+    cells = demo_cells()
+    return f"{tables.verdict(cells, 'adamw-32')}\n\n{tables.in_short(cells, 'adamw-32').markdown()}"
+
+
+def demo_cells():
+    return gather({"acceptability": load_experiment(EXPERIMENTS / "demo.toml", "acceptability")}, RESULTS / "demo")
 
 
 @cache
 def main_cells():
-    return gather(planned(EXPERIMENTS / "main.toml"), tables.RESULTS)
+    return gather(planned(EXPERIMENTS / "main.toml"), RESULTS / "glue")
 
 
 def claims():
@@ -88,7 +91,7 @@ def claims_in_short():
         said = [f"{status} {count} test{'s' * (count > 1)}" if status.endswith("by") else f"{status}: {count}"
                 for status, count in counts.items()]  # fmt: skip
         rows.append([claim["id"], claim["text"], ", ".join(said)])
-    return tables.markdown((["", "the paper's claim", "here"], rows))
+    return Table(["", "the paper's claim", "here"], rows).markdown()
 
 
 def study(name, page):
@@ -101,7 +104,7 @@ DIFFERENCES = ROOT / "docs" / "main-differences.svg"
 
 
 def against(reference):
-    return tables.markdown(what_was_run(tables.differences_table(main_cells(), reference)))
+    return what_was_run(tables.differences_table(main_cells(), reference)).markdown()
 
 
 def numbers_of_the_figure():
@@ -111,7 +114,7 @@ def numbers_of_the_figure():
 
 def at_rates(task):
     """What the study of the learning rate has of a task, name -> cell."""
-    return gather({task: planned(EXPERIMENTS / "sensitivity.toml")[task]}, tables.RESULTS)[task]
+    return gather({task: planned(EXPERIMENTS / "sensitivity.toml")[task]}, RESULTS / "glue")[task]
 
 
 def by_rate():
@@ -134,7 +137,7 @@ def sensitivity():
     ]
     paired = [shown(of_cell(cells["scala", multiple], cells["lamb", multiple])) for multiple in multiples]
     head = ["times the tuned rate", *(f"{multiple:g}" for multiple in multiples)]
-    return tables.markdown((head, [*rows, ["scala against lamb", *paired]]))
+    return Table(head, [*rows, ["scala against lamb", *paired]]).markdown()
 
 
 MAKERS = {
@@ -146,7 +149,7 @@ MAKERS = {
     "demo": demo,
     "claims": claims,
     "claims in short": claims_in_short,
-    "main scores": lambda: tables.markdown(what_was_run(tables.scores_table(main_cells()))),
+    "main scores": lambda: what_was_run(tables.scores_table(main_cells())).markdown(),
     "main against lamb": lambda: against("lamb"),
     "main against adamw-32": lambda: against("adamw-32"),
 }
@@ -308,7 +311,7 @@ def test_what_is_said_of_cola_is_what_was_measured():
     sam = against_lamb["sam"]["cola"]
     assert f"SAM has {shown(sam)} there at the rho that tuning found" in text
     assert within_noise(sam)
-    untuned = differences(gather(planned(EXPERIMENTS / "ablation-rho.toml"), tables.RESULTS), "lamb")["sam"]["cola"]
+    untuned = differences(gather(planned(EXPERIMENTS / "ablation-rho.toml"), RESULTS / "glue"), "lamb")["sam"]["cola"]
     low, high = (100 * end for end in untuned.interval)
     assert f"at its paper's rho of 0.05 it loses {-100 * untuned.mean:.1f} points to LAMB [{low:.1f}, {high:.1f}]" in text
     assert {m: len(cell.results) for m, cell in cells["cola"].items() if cell.results} == dict.fromkeys(
@@ -515,7 +518,7 @@ def test_what_is_said_in_short_is_what_was_measured():
 
 def test_what_is_said_of_the_controls_is_what_was_measured():
     text = on_one_line(section("Controls", "docs/results.md"))
-    cells = gather({"sst2": planned(EXPERIMENTS / "controls.toml")["sst2"]}, tables.RESULTS)
+    cells = gather({"sst2": planned(EXPERIMENTS / "controls.toml")["sst2"]}, RESULTS / "glue")
     assert {len(cell.results) for name, cell in cells["sst2"].items() if name not in ("lamb", "scala", "adamw-32")} == {3}
     against_lamb, against_small = differences(cells, "lamb"), differences(cells, "adamw-32")
     for found, said in (
@@ -726,9 +729,8 @@ def test_the_table_of_ascents_holds_the_committed_numbers():
     against_none = {
         method: stats.ttest_rel(found, scores["none"]).pvalue for method, found in scores.items() if method != "none"
     }
-    ordered = sorted(against_none, key=lambda method: against_none[method])
-    holm = [min(1, max(against_none[m] * (8 - i) for i, m in enumerate(ordered[: rank + 1]))) for rank in range(8)]
-    assert {method: round(p, 3) for method, p in zip(ordered, holm, strict=True) if p < 0.05} == {
+    corrected = holm(list(against_none.values()))
+    assert {method: round(p, 3) for method, p in zip(against_none, corrected, strict=True) if p < 0.05} == {
         "own-dropout": 0.014,
         "every-2nd": 0.014,
         "half-batch": 0.032,
@@ -749,7 +751,7 @@ def test_the_speed_of_the_adaptation_is_that_of_the_claims():
 
 def rows_of_tables(name):
     """(score, difference to lamb) of each method and setting on SST-2, as the experiment's page says them."""
-    cells = gather({"sst2": planned(EXPERIMENTS / f"{name}.toml")["sst2"]}, tables.RESULTS)
+    cells = gather({"sst2": planned(EXPERIMENTS / f"{name}.toml")["sst2"]}, RESULTS / "glue")
     differences = {row[0]: row[1] for row in tables.differences_table(cells, "lamb")[1]}
     return {row[0]: (row[2], differences.get(row[0], "-")) for row in tables.scores_table(cells)[1]}
 
@@ -774,7 +776,7 @@ def test_the_ablations_are_those_of_the_committed_runs():
     for score, said in ((few["lamb"][0], "LAMB scores {}"), (few["scala noise_radius 0.03"][1], "{} at radius 0.03"),
                         (few["scala noise_radius 0.01"][1], "by {} at 0.01")):  # fmt: skip
         assert said.format(re.split(r" (?:n|p)=", score)[0]) in text
-    cells = gather({"sst2": planned(EXPERIMENTS / "ablation-radius.toml")["sst2"]}, tables.RESULTS)["sst2"]
+    cells = gather({"sst2": planned(EXPERIMENTS / "ablation-radius.toml")["sst2"]}, RESULTS / "glue")["sst2"]
     scores = {name: [result["score"] for result in cell.results.values()] for name, cell in cells.items()}
     assert sorted(score < 0.55 for score in scores.pop("scala noise_radius 0.1")) == [False, True, True]
     assert all(score > 0.75 for others in scores.values() for score in others)
@@ -783,7 +785,7 @@ def test_the_ablations_are_those_of_the_committed_runs():
     for score, difference in rows_of_tables("ablation-steps").values():
         assert score != tables.NOT_RUN
         assert difference == "-" or float(difference.rpartition("=")[2]) > 0.5
-    cells = gather({"acceptability": planned(EXPERIMENTS / "ablation-radius.toml")["acceptability"]}, tables.RESULTS)
+    cells = gather({"acceptability": planned(EXPERIMENTS / "ablation-radius.toml")["acceptability"]}, RESULTS / "glue")
     noise = differences(cells, "lamb")
     small, larger = (noise[f"scala noise_radius {radius}"]["acceptability"].mean for radius in (0.003, 0.01))
     assert abs(small) < 0.01 < -larger
@@ -793,7 +795,7 @@ def test_norm_start_and_leader_are_worth_what_the_committed_runs_say():
     text = on_one_line(section("Ablations", "docs/results.md"))
     of = {}
     for name in ("ablation-norm", "ablation-start", "ablation-leader"):
-        cells = gather({"sst2": planned(EXPERIMENTS / f"{name}.toml")["sst2"]}, tables.RESULTS)
+        cells = gather({"sst2": planned(EXPERIMENTS / f"{name}.toml")["sst2"]}, RESULTS / "glue")
         assert all(len(cell.results) >= 3 for cell in cells["sst2"].values())
         of |= {method: (cells["sst2"][method], row["sst2"]) for method, row in differences(cells, "scala").items()}
     for method, said in (
@@ -826,7 +828,7 @@ def test_norm_start_and_leader_are_worth_what_the_committed_runs_say():
 
 def test_the_head_of_a_regression_is_worth_what_the_committed_runs_say():
     text = on_one_line(section("The head of a regression", "docs/results.md"))
-    cells = gather(planned(EXPERIMENTS / "ablation-head.toml"), tables.RESULTS)
+    cells = gather(planned(EXPERIMENTS / "ablation-head.toml"), RESULTS / "glue")
     scores = {row[0]: re.split(r" n=3$", row[2]) for row in tables.scores_table(cells)[1]}
     for name, said in (
         ("lamb zero_head True", "correlation of {}, x 100"),
@@ -925,3 +927,4 @@ if __name__ == "__main__":
             write_whole(path, after)
             print(f"{path.relative_to(ROOT)}: new tables")
     draw_differences(main_cells(), ("adamw-32", "lamb"), DIFFERENCES, "main comparison", numbers_of_the_figure())
+    draw_speedup(demo_cells(), "adamw-32", RESULTS / "demo/acceptability.png", "acceptability: MiniLM-L6")

@@ -6,8 +6,6 @@ milliseconds do not. Beside each row is its floor: what the arithmetic and the m
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,33 +14,35 @@ from typing import Any
 
 import torch
 
-from convergence.record import write_whole
-from paper_repro.bench.figures import growth_figure, phases_figure
-from paper_repro.bench.measure import SHAPES, benchmark, benchmark_accelerator
-from paper_repro.bench.report import report
+from paper_repro.bench.speed_figures import growth_figure, phases_figure
+from paper_repro.bench.speed_measures import SHAPES, benchmark, benchmark_accelerator
+from paper_repro.bench.speed_report import report
+from paper_repro.command import command, parser
+from paper_repro.record import write_json
 from scala.adapt import quiet
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the record with its two figures beside it."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.bench", description=__doc__)
-    parser.add_argument("--out", type=Path, help="write the record to this JSON file, and two figures beside it")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
-    parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: 2)")
-    parser.add_argument("--pairs", type=int, default=11, help="measurements of each method (default: 11)")
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), help="on a GPU only these models (default: all)")
-    options = parser.parse_args(arguments)
+    asked = parser("paper_repro.bench", __doc__)
+    asked.add_argument("--out", type=Path, help="write the record to this JSON file, and two figures beside it")
+    asked.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
+    asked.add_argument("--threads", type=int, default=2, help="torch's threads (default: 2)")
+    asked.add_argument("--pairs", type=int, default=11, help="measurements of each method (default: 11)")
+    asked.add_argument("--shapes", nargs="+", choices=list(SHAPES), help="on a GPU only these models (default: all)")
+    options = asked.parse_args(arguments)
     if options.device == "cpu" and options.shapes:
-        parser.error("--shapes is for --device cuda; on the CPU it is always MiniLM-L6")
+        asked.error("--shapes is for --device cuda; on the CPU it is always MiniLM-L6")
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device: torch.cuda.is_available() is false; run on a machine with a GPU, or with --device cpu")
+        asked.error("no CUDA device: torch.cuda.is_available() is false; run on a machine with a GPU, or with --device cpu")
     quiet()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would tell every start and stop
     torch.set_num_threads(options.threads)
 
     def keep(record: dict[str, Any]) -> None:
         if options.out:
-            write_whole(options.out, json.dumps(record, indent=1) + "\n")
+            write_json(options.out, record)
 
     if options.device == "cpu":
         record = benchmark(keep, pairs=options.pairs)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, default
 from transformers.trainer_callback import PrinterCallback
 
 from paper_repro.bench.interleaved import interleaved
-from paper_repro.encoders import resolve
+from paper_repro.data.encoders import resolve
 from scala import ScalaConfig, ScalaTrainer
 
 WITHOUT = "as drawn"
@@ -25,7 +25,7 @@ def time_large_batches(encoder: str, *, batch: int = 512, micro_batch: int = 32,
     """Time one epoch of one large batch by the trainer, a plain step of LAMB.
 
     Args:
-        encoder: whose architecture is used, with random weights; see `paper_repro.encoders`.
+        encoder: whose architecture is used, with random weights; see `paper_repro.data.encoders`.
         batch: samples.
         micro_batch: samples of a forward pass.
         pairs: see `interleaved`.

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 from transformers import BertConfig
 
+from paper_repro.analysis.statistics import Estimate
 from paper_repro.bench.interleaved import Action, interleaved
 from paper_repro.bench.machine import FP32, Machine
 from paper_repro.bench.phases import outside_products, profile_round
@@ -21,7 +22,6 @@ from paper_repro.bench.round import REFERENCE, Bench, bench_of, flops_of, leader
 from scala import Adversary, Game
 
 ROUND = "ScaLA, K = 1"
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ def _floor(action: Action, bench: Bench, machine: Machine) -> float:
 def _line(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> dict[str, Any]:
     """The slope of the least-squares line, with its interval (Student's t, the points' distances from the line)."""
     fit = stats.linregress(x, y)
-    half = stats.t.ppf((1 + _CONFIDENCE) / 2, len(x) - 2) * fit.stderr
-    return {"slope": float(fit.slope), "interval": [float(fit.slope - half), float(fit.slope + half)]}
+    found = Estimate(float(fit.slope), float(fit.stderr), len(x) - 2)
+    return {"slope": found.mean, "interval": list(found.interval)}
 
 
 def _reason(axis: str, values: Sequence[int], outside: Sequence[float], difference: float) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from convergence.benchmark import Spread
+from paper_repro.record import Spread
 
 Action = Callable[[], object]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from convergence.benchmark import Spread
 from paper_repro.bench.round import bench_of, classifier
+from paper_repro.record import Spread
 
 _IMPORT = "import time, torch; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from paper_repro.bench.interleaved import Action, interleaved
 from paper_repro.bench.leader import LAMB_BYTES
 from paper_repro.bench.machine import BF16, FP32, Machine
-from paper_repro.encoders import resolve
+from paper_repro.data.encoders import resolve
 from scala import Adversary, Ball, EmbeddingNoise, Game, Lamb
 from scala.adversary import Objective
 from scala.ascent_view import AscentView

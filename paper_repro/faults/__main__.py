@@ -5,7 +5,6 @@ Every trial is a file: killed, the same command goes on. Trials of another state
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -21,17 +20,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from paper_repro.command import command, parser
+from paper_repro.record import write_json
+
 os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # read at import
 
 import torch
 
 import convergence
+import paper_repro
 import scala
-from convergence.record import provenance, write_whole
-from paper_repro.faults import damage, kills, page
+from paper_repro.faults import damage, faults_page, kills
 from paper_repro.faults.kills import Trial
 from paper_repro.faults.own_data import Adaptation
 from paper_repro.faults.sweep_under_test import SweepUnderTest
+from paper_repro.record import provenance, write_whole
 from scala.adapt import quiet
 
 _VERSIONED = ("torch", "transformers", "safetensors", "filelock", "scala-adapt")
@@ -185,9 +188,8 @@ class Trials:
 
     def __init__(self, folder: Path) -> None:
         digest = hashlib.sha256()
-        here = Path(__file__).parents[1]
-        for package in (Path(scala.__path__[0]), Path(convergence.__path__[0]), here, here / "faults", here / "rivals"):
-            for path in sorted(package.glob("*.py")):
+        for package in (scala, convergence, paper_repro):
+            for path in sorted(Path(package.__path__[0]).rglob("*.py")):
                 digest.update(path.read_bytes())
         self.folder, self.source = folder, digest.hexdigest()
 
@@ -202,7 +204,7 @@ class Trials:
     def keep(self, fault: Fault, number: int, trial: Trial) -> dict[str, Any]:
         """Write it down."""
         document = trial.document()
-        write_whole(self._path(fault, number), json.dumps({"source": self.source, "trial": document}))
+        write_json(self._path(fault, number), {"source": self.source, "trial": document}, compact=True)
         return document
 
     def _path(self, fault: Fault, number: int) -> Path:
@@ -232,17 +234,18 @@ def import_seconds() -> float:
     return time.perf_counter() - began
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if nothing was lost, 1 if something was, 130 if interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m paper_repro.faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=200, help="random kills; the other faults in proportion (default: 200)")
-    parser.add_argument("--out", type=Path, default=Path("runs/faults"), help="folder of the trials (default: %(default)s)")
-    parser.add_argument("--record", type=Path, help="JSON file of what happened (default: in OUT)")
-    parser.add_argument("--page", type=Path, help="Markdown file of the table (default: in OUT)")
-    parser.add_argument("--only", nargs="+", metavar="FAULT", choices=[fault.name for fault in FAULTS], help="these alone")
-    options = parser.parse_args(arguments)
+    asked = parser("paper_repro.faults", __doc__)
+    asked.add_argument("--kills", type=int, default=200, help="random kills; the other faults in proportion (default: 200)")
+    asked.add_argument("--out", type=Path, default=Path("runs/faults"), help="folder of the trials (default: %(default)s)")
+    asked.add_argument("--record", type=Path, help="JSON file of what happened (default: in OUT)")
+    asked.add_argument("--page", type=Path, help="Markdown file of the table (default: in OUT)")
+    asked.add_argument("--only", nargs="+", metavar="FAULT", choices=[fault.name for fault in FAULTS], help="these alone")
+    options = asked.parse_args(arguments)
     if options.kills < 1:
-        parser.error(f"--kills must be at least 1, got {options.kills}")
+        asked.error(f"--kills must be at least 1, got {options.kills}")
     torch.set_num_threads(1)  # a fork has one thread
     quiet()
     trials = Trials(options.out / "trials")
@@ -250,17 +253,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(left, ignore_errors=True)
     work = options.out / f"work-{os.getpid()}"  # victims of one that was killed may live on for a moment
     began = time.perf_counter()
-    try:
-        test = SweepUnderTest.prepared(work)
-        rows = []
-        for fault in FAULTS:
-            if not options.only or fault.name in options.only:
-                found = do(fault, test, work, trials, fault.wanted(options.kills))
-                rows.append(page.row(fault.name, fault.what, fault.then, fault.kill, found))
-                print(f"[{time.perf_counter() - began:.0f} s] {page.line(rows[-1])}", flush=True)
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept: the same command goes on", file=sys.stderr)
-        return 130
+    test = SweepUnderTest.prepared(work)
+    rows = []
+    for fault in FAULTS:
+        if not options.only or fault.name in options.only:
+            found = do(fault, test, work, trials, fault.wanted(options.kills))
+            rows.append(faults_page.row(fault.name, fault.what, fault.then, fault.kill, found))
+            print(f"[{time.perf_counter() - began:.0f} s] {faults_page.line(rows[-1])}", flush=True)
     record = {
         "kills": sum(row["strikes"] for row in rows if row["kill"]),
         "undisturbed_seconds": {"run": test.one, "sweep": test.seconds},
@@ -268,8 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "faults": rows,
         "provenance": provenance(_VERSIONED),
     }
-    write_whole(options.record or options.out / "faults.json", json.dumps(record, indent=1) + "\n")
-    write_whole(options.page or options.out / "faults.md", page.written(record))
+    write_json(options.record or options.out / "faults.json", record)
+    write_whole(options.page or options.out / "faults.md", faults_page.written(record))
     shutil.rmtree(work, ignore_errors=True)
     return 1 if any(row["lost"] for row in rows) else 0
 

@@ -21,12 +21,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from convergence import verifier
 from convergence.faults import tampered
-from convergence.record import write_whole
 from convergence.theorems import all_theorems
 from paper_repro.faults.kills import Trial
 from paper_repro.faults.sweep_under_test import SweepUnderTest, message
 from paper_repro.faults.victim import Ended, Victim, on_writes
-from paper_repro.store import diverged_path, result_path
+from paper_repro.record import write_json, write_whole
+from paper_repro.runs.store import diverged_path, result_path
 
 Damage = Callable[[Path, random.Random], None]
 
@@ -126,12 +126,12 @@ def certificate_damaged(out: Path, draw: random.Random) -> Trial:
         truncated(path, draw)
     else:
         _, document = draw.choice(list(tampered(theorem)))
-        write_whole(path, json.dumps(document))
+        write_json(path, document, compact=True)
     verify = partial(verifier.main, [str(path)])
     first = Victim(verify).end()
     lost = [] if first.status == 1 and "REJECTED" in first.said else ["the damaged certificate was accepted"]
     began = time.perf_counter()
-    write_whole(path, json.dumps(theorem.document(), indent=1) + "\n")
+    write_json(path, theorem.document())
     seconds = time.perf_counter() - began
     if Victim(verify).end().status != 0 or path.read_text(encoding="utf-8") != whole:
         lost.append("the certificate written anew is not the old one")

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convergence.record import write_whole
 from paper_repro.faults.kills import BLOWS, Trial
 from paper_repro.faults.sweep_under_test import SweepUnderTest, message
 from paper_repro.faults.victim import Command, Victim, dies_in_a_write, drawn_size
+from paper_repro.record import write_whole
 from scala import adapt
 
 _WRITES = 30

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convergence.record import write_whole
 from paper_repro import smoke, sweep
-from paper_repro.experiment import Run, load_experiment
 from paper_repro.faults.victim import Command, Ended, Victim, on_writes
-from paper_repro.run import read_result
-from paper_repro.store import diverged_path, result_path
+from paper_repro.record import write_whole
+from paper_repro.runs.experiment import Run, load_experiment
+from paper_repro.runs.run import read_result
+from paper_repro.runs.store import diverged_path, result_path
 
 TASK = "rte"
 # A checkpoint every second step. The warm start's noises make its checkpoints hold all that a checkpoint can.

@@ -20,8 +20,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from paper_repro.encoders import resolve
-from paper_repro.experiment import Run
+from paper_repro.data.encoders import resolve
+from paper_repro.runs.experiment import Run
 
 
 class KeepWeights(TrainerCallback):

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from paper_repro.analysis.statistics import jackknife
 
 Grams = Mapping[str, np.ndarray]
 """By layer, g_j . g_k for the gradients of batches j and k in that layer, [batches, batches]."""
@@ -114,8 +115,8 @@ def _inverted(estimate: Callable[[np.ndarray], tuple[float, float]], grams: np.n
     signal, noise = np.array([estimate(each) for each in (grams, *without)]).T
     with np.errstate(divide="ignore", invalid="ignore"):  # gradients that do not differ: b = 0, or nan if they are zero
         whole, *parts = signal / noise
-        half = stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) * np.var(parts))
-        return _batch(whole), (_batch(whole + half), _batch(whole - half))
+        low, high = jackknife(whole, parts).interval
+    return _batch(whole), (_batch(high), _batch(low))
 
 
 def _batch(inverse: float) -> float:

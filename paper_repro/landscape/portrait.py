@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +13,14 @@ from scipy.linalg import eigvalsh_tridiagonal
 from torch import Tensor, nn
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
-from paper_repro.encoders import resolve
-from paper_repro.experiment import Run
+from paper_repro.data.encoders import resolve
+from paper_repro.data.tasks import Task
 from paper_repro.landscape.gradients import NoiseScale, gram_matrices, layerwise_noise_scale, noise_scale
 from paper_repro.landscape.objective import Objective, weights
 from paper_repro.landscape.sharpness import embedding_sharpness, weight_sharpness
 from paper_repro.landscape.slices import filter_normalized, line
 from paper_repro.landscape.spectrum import density, extreme_eigenvalues, lanczos
-from paper_repro.tasks import Task
+from paper_repro.runs.experiment import Run
 from scala import Adversary
 from scala.labelled_text import tokenized
 
@@ -180,14 +178,6 @@ def rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-def read_measures(path: Path) -> dict[str, Any]:
-    """Measures that were kept as JSON; ValueError if the file is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from error
 
 
 def _grams(model: nn.Module, batches: Sequence[dict[str, Tensor]], x: np.ndarray) -> dict[str, np.ndarray]:

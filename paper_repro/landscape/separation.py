@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from paper_repro.analysis.statistics import holm
 from paper_repro.landscape.portrait import LINE
-from paper_repro.paired import holm
 
 SLICE_AT = 0.25
 
@@ -47,11 +47,12 @@ def separation(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     each method's mean is taken off both.
 
     Args:
-        runs: of the record, see `paper_repro.landscape.study.make`: at least two seeds of at least two methods.
+        runs: of the record, see `paper_repro.landscape.landscape_study.make`: at least two seeds of at least two methods.
 
     Returns:
         A dict a measure: measure, label, values (by method, a seed each), p, p_holm, pairs (method, against, ratio, low, high),
-        score (r, low, high) and score_within (the same); null where a measure is not positive or does not vary.
+        score (r, low, high) and score_within (the same). Where a measure is not positive, or every method's seeds agree, so
+        that no spread is known: no pairs, and p null, but 1 where the methods agree as well.
     """
     rows = []
     for name, (label, value) in MEASURES.items():
@@ -61,7 +62,10 @@ def separation(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         row: dict[str, Any] = {"measure": name, "label": label, "values": values, "p": None, "pairs": []}
         row |= {"score": None, "score_within": None}
-        if min(min(seeds) for seeds in values.values()) > 0:
+        positive = all(0 < value < np.inf for seeds in values.values() for value in seeds)
+        if positive and all(len(set(seeds)) == 1 for seeds in values.values()):
+            row["p"] = 1.0 if len({seeds[0] for seeds in values.values()}) == 1 else None
+        elif positive:
             logs = [np.log(seeds) for seeds in values.values()]
             row["p"] = float(stats.f_oneway(*logs).pvalue)
             tukey = stats.tukey_hsd(*logs)

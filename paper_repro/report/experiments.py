@@ -10,11 +10,12 @@ from typing import Any
 
 from matplotlib.image import imread
 
-from paper_repro.cells import Cell, Cells, gather, planned
-from paper_repro.experiment import Run
-from paper_repro.store import result_path
-from paper_repro.tables import NOT_PLANNED, NOT_RUN, write
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.analysis.cells import Cell, Cells, planned
+from paper_repro.analysis.experiment_page import title_of, write
+from paper_repro.analysis.tables import NOT_PLANNED, NOT_RUN
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.store import result_path
+from paper_repro.runs.tuning import EXPERIMENTS
 
 _NO_NUMBER = {NOT_RUN, NOT_PLANNED, "not all run", "not reached", "other hardware"}
 _NOTHING = {NOT_RUN, NOT_PLANNED, "not all run"}
@@ -103,12 +104,6 @@ def pages(data: Path, out: Path) -> list[Page]:
     return [_page(path, data, out) for path in sorted(files, key=lambda path: (first.get(path.stem, 9), path.stem))]
 
 
-def parsed(table: str) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a Markdown table of ours."""
-    head, _, *rows = [[part.strip() for part in line.strip("|").split("|")] for line in table.splitlines()]
-    return head, rows
-
-
 def files_of(cell: Cell, data: Path) -> dict[int, str]:
     """Its result files, seed -> path below the data folder."""
     runs = {seed: Run.of_settings(result["settings"]) for seed, result in cell.results.items()}
@@ -133,27 +128,18 @@ def anchor(*names: str) -> str:
 
 
 def _page(experiment: Path, data: Path, out: Path) -> Page:
-    by_task = planned(experiment, data / "tuning")
-    blocks = write(experiment, by_task, data / "glue", out).read_text(encoding="utf-8").strip().split("\n\n")
-    _, about, _, *found, origin = blocks
-    origin = re.sub(r"\b([0-9a-f]{8})[0-9a-f]{32}\b", r"\1", origin)
-    page = Page(experiment.stem, about, origin, gather(by_task, data / "glue"))
-    title = "Scores"
-    for block in found:
-        if block.startswith("## "):
-            title = block.removeprefix("## ")
-        elif block.startswith("!["):
-            name = block.rpartition("(")[2].rstrip(")")
-            page.figures[name] = imread(out / name).shape[1]
-        elif page.done:
-            head, rows = parsed(block)
-            if head[0].startswith("against"):
-                title, head[0] = f"Difference to {head[0].removeprefix('against ')}", "method"
-            page.tables.append(_shown(page, title, head, rows))
+    made = write(experiment, planned(experiment, data / "tuning"), data / "glue", out)
+    origin = re.sub(r"\b([0-9a-f]{8})[0-9a-f]{32}\b", r"\1", made.origin)
+    page = Page(experiment.stem, made.about, origin, made.cells)
+    page.figures = {name: imread(out / name).shape[1] for name in made.figures.values()}
+    if page.done:
+        for name, (head, rows) in made.tables.items():
+            named = ["method" if cell.startswith("against ") else cell for cell in head]
+            page.tables.append(_shown(page, title_of(name), named, rows))
     return page
 
 
-def _shown(page: Page, title: str, head: list[str], rows: list[list[str]]) -> Shown:
+def _shown(page: Page, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Shown:
     names = [i for i, name in enumerate(head) if name in ("task", "method", "batch")]
     columns = [i for i in range(len(head)) if i in names or any(row[i] not in _NOTHING for row in rows)]
     columns.sort(key=lambda i: (i not in names, not head[i].startswith("speed-up")))  # the result before what it comes from

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convergence.record import write_whole
-from paper_repro.run import read_result
-from paper_repro.store import compact
+from paper_repro.record import read_json, write_json
+from paper_repro.runs.experiment import read_toml
+from paper_repro.runs.run import read_result
+from paper_repro.runs.store import compact
+from paper_repro.runs.tuning import EXPERIMENTS
 
+_OTHERWISE = "restore it, or delete it and make it again"
 _COMMANDS = {
     "theory": "make theory",
     "demo": "make demo",
@@ -82,7 +84,7 @@ def gather(results: Path, runs: Path, into: Path) -> list[Record]:
             copy = into / name
             result = read_result(path) if name.startswith("glue/") and not name.endswith(".diverged.json") else None
             if result is not None and is_fresh:
-                write_whole(copy, json.dumps(compact(result), separators=(",", ":")) + "\n")
+                write_json(copy, compact(result), compact=True)
             else:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copy)
@@ -98,13 +100,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it, or delete it and make it again") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged (no JSON object); restore it, or delete it and make it again")
-    return found
+    return read_json(path, _OTHERWISE)
 
 
 def _checked(name: str, path: Path) -> dict[str, Any]:
@@ -112,7 +108,7 @@ def _checked(name: str, path: Path) -> dict[str, Any]:
     found = read(path)
     for start, parts in _PARTS.items():
         if name.startswith(start) and (missing := [part for part in parts if part not in found]):
-            raise ValueError(f"{path} is damaged (it has no {missing[0]!r}); restore it, or delete it and make it again")
+            raise ValueError(f"{path} is damaged (it has no {missing[0]!r}); {_OTHERWISE}")
     return found
 
 
@@ -133,7 +129,7 @@ def _kept(results: Path) -> _Units:
         if top == "theory" and rest != ["theory.json"]:
             continue  # figures are drawn from the numbers
         if top == "demo":
-            unit = f"demo/{path.name.split('-')[0]}"
+            unit = "/".join((top, *rest[:-1]))
         elif top in ("glue", "tuning"):
             unit = name
         else:
@@ -149,9 +145,13 @@ def _fresh(runs: Path) -> _Units:
             figures = path.parent.glob("*.svg" if "/" in name else f"{path.stem}-*.svg")
             pictures = {} if name.startswith("theory") else {one.relative_to(runs).as_posix(): one for one in sorted(figures)}
             yield name.split("/")[0].removesuffix(".json"), {name: path, **pictures}
-    for page in sorted(runs.glob("demo/*/demo.md")):  # written at the end: without it the demonstration is not finished
-        files = sorted(page.parent.glob("*.json"))
-        yield f"demo/{page.parent.name}", {f"demo/{page.parent.name}-{path.name}": path for path in files}
+    for folder in sorted({path.parent for path in runs.glob("demo/*/*.json")}):
+        files = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
+        seeds: dict[str, set[int]] = {method: set() for method in read_toml(EXPERIMENTS / "demo.toml")["methods"]}
+        for path in files:
+            seeds.setdefault(read(path)["settings"]["method"], set()).add(read(path)["settings"]["seed"])
+        if len(set(map(frozenset, seeds.values()))) == 1:  # else the demonstration is not finished
+            yield f"demo/{folder.name}", {path.relative_to(runs).as_posix(): path for path in files}
     for path in sorted(runs.glob("glue/*/*.json")):
         if not path.name.startswith(".") and not read(path)["settings"]["held_out"]:
             name = path.relative_to(runs).as_posix()

@@ -16,20 +16,26 @@ from markupsafe import Markup
 from convergence import page as theory_page
 from convergence import verifier
 from convergence.measurement import CurveReport, draw
-from convergence.record import provenance, write_whole
 from convergence.theorem import Theorem
 from convergence.theorems import all_theorems
-from paper_repro import comparison
-from paper_repro.bench.report import report as bench_report
-from paper_repro.claims import CLAIMS, FEWEST_SEEDS, findings
-from paper_repro.demo import BASELINE
-from paper_repro.landscape.page import page as landscape_page
+from paper_repro.analysis.cells import gather, rows_of
+from paper_repro.analysis.claims import CLAIMS, FEWEST_SEEDS, findings
+from paper_repro.analysis.experiment_figures import draw_speedup
+from paper_repro.analysis.tables import in_short
+from paper_repro.bench.speed_report import report as bench_report
+from paper_repro.landscape.landscape_page import page as landscape_page
 from paper_repro.onset import page as onset_page
+from paper_repro.record import provenance, write_json, write_whole
 from paper_repro.report import experiments, prose, records, toy_game
 from paper_repro.report.records import Record
-from paper_repro.scaling.page import page as scaling_page
+from paper_repro.runs.experiment import Run, read_toml
+from paper_repro.runs.run import read_result
+from paper_repro.runs.store import result_path
+from paper_repro.runs.tuning import EXPERIMENTS
+from paper_repro.scaling.scaling_page import page as scaling_page
 
 ROOT = Path(__file__).parents[2]
+DEMO = EXPERIMENTS / "demo.toml"
 _ASSETS = Path(__file__).parent / "assets"
 _PAGES = ("index.html", "theory.html", "trust.html", "data.html")
 _THEORY_TEMPLATES = {"theory.html": "index.html.j2", "trust.html": "trust.html.j2"}
@@ -113,7 +119,7 @@ def _write(results: Path, runs: Path, out: Path) -> None:
         template = _THEORY_TEMPLATES.get(file, f"{file.removesuffix('.html')}-page.html.j2")
         write_whole(out / file, environment.get_template(template).render(**context, page=file))
     for theorem in theorems if theory is not None else ():  # what the page of trust says can be verified in this folder
-        write_whole(out / "certificates" / f"{theorem.name}.json", json.dumps(theorem.document(), indent=1) + "\n")
+        write_json(out / "certificates" / f"{theorem.name}.json", theorem.document())
     for asset in (*_ASSETS.iterdir(), Path(verifier.__file__)):
         shutil.copy(asset, out / asset.name)
 
@@ -178,39 +184,26 @@ def _theory(data: Path, theorems: Sequence[Theorem], figures: Path) -> dict[str,
 
 def _demos(data: Path, figures: Path) -> list[dict[str, Any]]:
     """The demonstration's tasks: table, picture, files."""
-    by_task: dict[str, list[Path]] = {}
-    for path in sorted((data / "demo").glob("*.json")):
-        by_task.setdefault(records.read(path)["settings"]["task"], []).append(path)
+    by_task: dict[str, list[Run]] = {}
+    for path in sorted((data / "demo").glob("*/*.json")):
+        if not path.name.endswith(".diverged.json"):
+            run = Run.of_settings(read_result(path)["settings"])
+            by_task.setdefault(run.task, []).append(run)
     demos = []
-    for task, paths in by_task.items():
-        results = [records.read(path) for path in paths]
-        title = f"{task}: {results[0]['settings']['model']}, {results[0]['cost']['train_examples']:,} training examples"
-        figure = ""
-        if all("labels" in result for result in results):
-            rows = comparison.compare(results, BASELINE)
-            table, figure = comparison.table(rows, results[0]["task"]["metric"]), f"demo-{task}.png"
-            figures.mkdir(parents=True, exist_ok=True)
-            comparison.draw(results, rows, figures / figure, title)
-        else:  # GLUE's labels are not ours to keep
-            table = _scores(results)
-        head, lines = experiments.parsed(table)
-        texts = [[experiments.Number(experiments.minus(text)) for text in line] for line in lines]
-        files = [f"data/demo/{path.name}" for path in paths]
-        shown = experiments.Shown(title, head, texts)
+    for task, runs in by_task.items():
+        methods = list(read_toml(DEMO)["methods"])
+        runs.sort(key=lambda run: methods.index(run.method) if run.method in methods else len(methods))
+        cells = gather({task: runs}, data / "demo")
+        baseline, figure = rows_of(cells)[0], f"demo-{task}.png"
+        counts = {result["cost"]["train_examples"] for cell in cells[task].values() for result in cell.results.values()}
+        title = f"{task}: {runs[0].model}, {counts.pop():,} training examples"
+        draw_speedup(cells, baseline, figures / figure, title)
+        table = in_short(cells, baseline)
+        texts = [[experiments.Number(experiments.minus(text)) for text in row] for row in table.rows]
+        files = [f"data/demo/{result_path(run, Path()).as_posix()}" for run in runs]
+        shown = experiments.Shown(title, list(table.head), texts)
         demos.append({"task": task, "title": title, "table": shown, "figure": figure, "files": files})
     return demos
-
-
-def _scores(results: Sequence[Mapping[str, Any]]) -> str:
-    """As Markdown: what can be said without labels, which intervals need."""
-    lines = []
-    for result in results:
-        cost = result["cost"]
-        spent = f"{cost['steps']:,} | {cost['gradient_evaluations']:,} | {cost['train_seconds']:.0f}"
-        lines.append(f"| {result['settings']['method']} | {result['score']:.3f} | {spent} |")
-    metric = results[0]["task"]["metric"].replace("_", " ")
-    head = f"| method | {metric}, without interval | steps | gradients | seconds |"
-    return "\n".join([head, "|---|---|---|---|---|", *lines])
 
 
 def _bench(data: Path) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ def noise_figure(record: Mapping[str, Any]) -> Figure:
     """Both noise scales along training, each beside the batch scale of the law that it predicts, on the same axis.
 
     Args:
-        record: see `paper_repro.scaling.study.study`.
+        record: see `paper_repro.scaling.scaling_study.study`.
     """
     figure = Figure(figsize=(9.5, 6.8), layout="constrained")
     grid = figure.subplots(2, 2, sharex="col", sharey="row", width_ratios=(3, 2))
@@ -119,7 +119,7 @@ def sweep_figure(swept: Mapping[str, Any]) -> Figure:
     """Steps to each target against the batch size, a row a target, a panel a method, with both fitted laws.
 
     Args:
-        swept: see `paper_repro.scaling.sweep.sweep`.
+        swept: see `paper_repro.scaling.batch_sweep.sweep`.
     """
     targets = swept["targets"]
     figure = Figure(figsize=(10.5, 3.1 * max(len(targets), 1) + 0.9), layout="constrained")
@@ -170,7 +170,7 @@ def compared_figure(record: Mapping[str, Any]) -> Figure:
     """Predicted against measured: seconds of a step, and seconds to the target; on the line both agree.
 
     Args:
-        record: see `paper_repro.scaling.study.study`.
+        record: see `paper_repro.scaling.scaling_study.study`.
     """
     figure = Figure(figsize=(9.5, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)

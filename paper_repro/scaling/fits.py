@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -88,5 +89,6 @@ def _line(first: np.ndarray, second: np.ndarray, seconds: np.ndarray) -> tuple[f
 def _check(sizes: Sequence[float], seconds: Sequence[float]) -> None:
     if len(sizes) != len(seconds) or len(sizes) < _FEWEST or list(sizes) != sorted(set(sizes)):
         raise ValueError(f"needs a time for each of at least {_FEWEST} increasing sizes, got {len(seconds)} for {list(sizes)}")
-    if min(seconds) <= 0:
-        raise ValueError(f"times must be positive, got {list(seconds)}")
+    for name, values in (("sizes", sizes), ("times", seconds)):
+        if not all(0 < value < math.inf for value in values):
+            raise ValueError(f"{name} must be positive and finite, got {list(values)}")

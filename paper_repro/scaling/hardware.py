@@ -1,7 +1,7 @@
 """Public figures of GPUs and models, for predictions of what was not run: each is an assumption, with its range and source.
 
-A prediction with them says what would follow, not what was seen. `paper_repro.scaling.measure --device cuda` measures most of
-what is assumed here; its file then takes their place.
+A prediction with them says what would follow, not what was seen. `paper_repro.scaling.step_times --device cuda` measures most
+of what is assumed here; its file then takes their place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 
 from paper_repro.bench.leader import ADAMW_BYTES, LAMB_BYTES
-from paper_repro.bench.measure import SHAPES
+from paper_repro.bench.speed_measures import SHAPES
 from paper_repro.scaling.inputs import Input, Inputs, Scale, typical
 from paper_repro.scaling.model import System
 
@@ -145,7 +145,7 @@ def case(model: str, hardware: str, measured: Inputs | None = None) -> Case:
     """A model on a kind of hardware, by public figures.
 
     Args:
-        model: one of `paper_repro.bench.measure.SHAPES`.
+        model: one of `paper_repro.bench.speed_measures.SHAPES`.
         hardware: one of `MACHINES`.
         measured: take the place of assumptions, see `paper_repro.scaling.inputs.read`.
 

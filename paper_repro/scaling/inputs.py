@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy import stats
 
-from convergence.benchmark import Spread
+from paper_repro.record import Spread
 from paper_repro.scaling.model import Number
 
 Basis = Literal["measured", "carried over", "assumed"]
@@ -132,7 +132,7 @@ def undocumented(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Input]:
 
 
 def read(file: Path) -> dict[str, dict[str, Input]]:
-    """The inputs that `paper_repro.scaling.measure` wrote, by model.
+    """The inputs that `paper_repro.scaling.step_times` wrote, by model.
 
     Raises:
         ValueError: the file is not such a file.
@@ -143,5 +143,5 @@ def read(file: Path) -> dict[str, dict[str, Input]]:
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{file} holds no measured inputs ({type(error).__name__}: {error}); make one with "
-            "python -m paper_repro.scaling.measure --out FILE"
+            "python -m paper_repro.scaling.step_times --out FILE"
         ) from error

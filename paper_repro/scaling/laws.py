@@ -122,7 +122,15 @@ def fit(crossings: Sequence[Crossing], name: str) -> Fit | None:
 
     Returns:
         None if the target was reached at fewer than three batch sizes: two points fit any such law.
+
+    Raises:
+        ValueError: a batch that is not at least 1, or steps that are not 0 <= after < by.
     """
+    for one in crossings:
+        if not (1 <= one.batch < math.inf and 0 <= one.after < one.by):
+            raise ValueError(
+                f"a run gets to the target after one evaluation and by the next, at a batch of 1 or more, got {one}"
+            )
     reached = {crossing.batch for crossing in crossings if crossing.reached}
     if len(reached) < FEWEST_BATCHES:
         return None

@@ -16,16 +16,15 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from convergence.benchmark import Spread
-from convergence.record import provenance
-from paper_repro.bench.measure import Keep
-from paper_repro.cells import Cell
-from paper_repro.encoders import resolve
+from paper_repro.analysis.cells import Cell
+from paper_repro.bench.speed_measures import Keep
+from paper_repro.data.encoders import resolve
+from paper_repro.data.tasks import load_task
+from paper_repro.record import Spread, provenance
+from paper_repro.scaling.batch_sweep import TASK, Column, crossing
 from paper_repro.scaling.inputs import drawn, interval, typical, undocumented
-from paper_repro.scaling.measure import time_model
 from paper_repro.scaling.model import ADAMW, BASELINE_BATCH, Method, Plan, System, step_time
-from paper_repro.scaling.sweep import TASK, Column, crossing
-from paper_repro.tasks import load_task
+from paper_repro.scaling.step_times import time_model
 from scala.labelled_text import tokenized
 from scala.length_sorted import LengthSorted
 
@@ -63,7 +62,7 @@ def measure(
         glue_dir: folder of the official GLUE files.
         batches: global batch sizes.
         micro_batch: samples of a forward pass.
-        encoder: whose architecture and tokenizer are used; see `paper_repro.encoders`.
+        encoder: whose architecture and tokenizer are used; see `paper_repro.data.encoders`.
         pairs: repetitions.
 
     Returns:
@@ -94,7 +93,7 @@ def compared(column: Column, target: float, measured: Mapping[str, Any]) -> list
     """Seconds to the target, of every cell of the sweep that got there in at least one run.
 
     Args:
-        column: the sweep's runs, see `paper_repro.scaling.sweep.runs`.
+        column: the sweep's runs, see `paper_repro.scaling.batch_sweep.runs`.
         target: score.
         measured: see `measure`.
 

@@ -24,9 +24,9 @@ from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from convergence.record import write_whole
 from paper_repro.bench.interleaved import seconds_of
 from paper_repro.bench.round import bench_of, classifier
+from paper_repro.record import write_json
 from scala import ScalaConfig, ScalaTrainer
 from scala.adapt import quiet
 
@@ -165,7 +165,7 @@ def main(kind: str, file: Path, job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     result = {"links": links, "steps": steps}[kind](job)
     if int(os.environ.get("RANK", "0")) == 0:
-        write_whole(file, json.dumps(result))
+        write_json(file, result, compact=True)
     if dist.is_initialized():
         dist.barrier()  # none leaves while another still writes
         dist.destroy_process_group()

@@ -14,14 +14,14 @@ from tiny_models import CONFIGS
 from torch.autograd import DeviceType
 
 from paper_repro.bench import __main__ as command
-from paper_repro.bench import figures, growth, interleaved, leader, machine, measure, phases, process
+from paper_repro.bench import growth, interleaved, leader, machine, phases, process, speed_figures, speed_measures
 from paper_repro.bench import round as rounds
 from paper_repro.bench.adaptation import time_large_batches
 from paper_repro.bench.growth import Plan, Size
 from paper_repro.bench.kept import COMPARED, RANDOM, rise_kept
 from paper_repro.bench.machine import Machine
-from paper_repro.bench.report import report
 from paper_repro.bench.round import REFERENCE, Bench, bench_of, classifier
+from paper_repro.bench.speed_report import report
 from scala import Adversary, EmbeddingNoise, Game, Lamb
 
 ROUNDS = 3
@@ -334,7 +334,7 @@ def test_the_marked_round_is_the_game_s(made):
 
 
 def test_all_of_a_round_s_time_is_in_the_table_and_where_it_belongs(made):
-    both = measure.profile_both(made)
+    both = speed_measures.profile_both(made)
     for name, profiled in both.items():
         seconds = profiled["seconds"]
         happened = {phase for phase in phases.PHASES if sum(seconds[phase].values()) > 0}
@@ -485,7 +485,7 @@ def test_autocast_reaches_the_products(made):
 
 def quick(monkeypatch):
     monkeypatch.setattr(Machine, "measured", classmethod(lambda cls, device: MACHINE))
-    monkeypatch.setattr(measure.gc, "collect", lambda: 0)
+    monkeypatch.setattr(speed_measures.gc, "collect", lambda: 0)
     monkeypatch.setattr(leader.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(process, "_output", lambda command: "1" if "-c" in command else "1000000")
 
@@ -493,7 +493,7 @@ def quick(monkeypatch):
 def test_the_record(encoder, tmp_path, capsys, monkeypatch):
     quick(monkeypatch)
     kept = []
-    measured = measure.benchmark(
+    measured = speed_measures.benchmark(
         lambda record: kept.append(list(record)), encoder=encoder, batch=4, length=8, pairs=1, plan=SMALL, toy_batches=(3,)
     )
     assert kept[0][-1] == "leader"
@@ -523,7 +523,7 @@ def test_the_record_of_an_accelerator(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_: (_ for _ in ()).throw(RuntimeError("no compiler\nat all")))
     kept = []
     shapes = {name: CONFIGS[name] for name in ("bert", "roberta")}
-    measured = measure.benchmark_accelerator(
+    measured = speed_measures.benchmark_accelerator(
         lambda record: kept.append(json.dumps(record)), device="cpu", shapes=shapes, batch=4, length=8, pairs=1, plan=SMALL
     )
     assert kept[-1] == json.dumps(measured)
@@ -550,19 +550,21 @@ def test_a_gpu_s_memory_is_the_peak_beyond_the_model(made, monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: model + next(peaks))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: calls.append("wait"))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(measure.gc, "collect", lambda: 0)
+    monkeypatch.setattr(speed_measures.gc, "collect", lambda: 0)
     model = sum(t.nbytes for t in (*made.model.parameters(), *made.model.buffers()))
-    assert measure.device_memory(made, measure.MEMORY_STEPS) is None
+    assert speed_measures.device_memory(made, speed_measures.MEMORY_STEPS) is None
     bench = SimpleNamespace(
         device=device,
         model=made.model,
         leader=made.leader,
-        steps=lambda: {name: SimpleNamespace(play=lambda name=name: calls.append(name)) for name in measure.MEMORY_STEPS},
+        steps=lambda: {
+            name: SimpleNamespace(play=lambda name=name: calls.append(name)) for name in speed_measures.MEMORY_STEPS
+        },
     )
-    memory = measure.device_memory(bench, measure.MEMORY_STEPS, repeats=2)
+    memory = speed_measures.device_memory(bench, speed_measures.MEMORY_STEPS, repeats=2)
     assert memory["ratio"] == {"median": 1.1, "least": 1.1, "greatest": 1.1}
     assert [spread["median"] for spread in memory["bytes"]] == [1000, 1100]
-    plain, ours = measure.MEMORY_STEPS
+    plain, ours = speed_measures.MEMORY_STEPS
     assert calls == [plain, ours, *(["reset", plain, "wait", "reset", ours, "wait"] * 2)]
 
 
@@ -571,7 +573,7 @@ def test_the_shapes_are_those_of_the_models():
     with torch.device("meta"):
         counts = [
             sum(p.numel() for p in rounds.AutoModelForSequenceClassification.from_config(config).parameters())
-            for config in measure.SHAPES.values()
+            for config in speed_measures.SHAPES.values()
         ]
     assert counts == [109_483_778, 355_361_794]
 
@@ -600,7 +602,7 @@ def test_a_figure_has_a_panel_for_every_axis(made):
     row = {"name": "a", "seconds": spreads, "predicted": [0.5, 1.0], "measured_slope": fit, "predicted_slope": fit}
     axis = {"axis": "width", "values": [8, 16], "parameters": [1e6, 4e6], "rows": [row, row]}
     steps = {"values": [0, 1], "ratios": spreads, "predicted": [1, 2], "measured_slope": fit, "predicted_slope": fit}
-    figure = figures.growth_figure({"axes": [axis], "steps": steps})
+    figure = speed_figures.growth_figure({"axes": [axis], "steps": steps})
     panel, last = figure.axes
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["8\n1", "16\n4"]
     assert last.get_xlabel() == "ascent steps K"
@@ -612,7 +614,7 @@ def test_a_bar_is_as_long_as_its_phase():
     seconds = {phase: dict.fromkeys(phases.KINDS, 0.0) for phase in phases.PHASES}
     seconds["ascent, forward"] |= {"matrix products": 0.002, "dropout": 0.001}
     seconds["rest"]["other"] = 0.001
-    figure = figures.phases_figure({"a step": {"round": 0.004, "seconds": seconds}})
+    figure = speed_figures.phases_figure({"a step": {"round": 0.004, "seconds": seconds}})
     (panel,) = figure.axes
     assert sum(bar.get_width() for bar in panel.patches) == pytest.approx(4)
     assert [text.get_text().strip() for text in panel.texts] == ["3 ms, 75%", "1 ms, 25%"]

@@ -3,8 +3,8 @@ import tomllib
 
 import pytest
 
-from paper_repro import claims
-from paper_repro.claims import CLAIMS, findings, report
+from paper_repro.analysis import claims
+from paper_repro.analysis.claims import CLAIMS, findings, report
 
 HEAD = '[[claims]]\nid = "C9"\ntext = "a claim"\n[[claims.tests]]\nwhat = "a test"\nneeds = "a thing"\n'
 
@@ -25,7 +25,13 @@ ROUND = 'kind = "round"\nfile = "bench.json"\nrow = "ScaLA"\nat_most = 2.0\n'
 
 @pytest.mark.parametrize(
     ("least", "greatest", "status"),
-    [(1.5, 1.9, "supported by"), (2.1, 2.4, "not supported by"), (1.9, 2.1, "inconclusive")],
+    [
+        (1.5, 1.9, "supported by"),
+        (2.1, 2.4, "not supported by"),
+        (1.9, 2.1, "inconclusive"),
+        (float("nan"), 1.9, "inconclusive"),
+        (2.1, float("nan"), "inconclusive"),
+    ],
 )
 def test_a_status_follows_from_the_interval(one, tmp_path, least, greatest, status):
     row = {"name": "ScaLA", "ratio": {"median": (least + greatest) / 2, "least": least, "greatest": greatest}}
@@ -167,8 +173,8 @@ COMPARABLE = 'kind = "comparable"\nexperiment = "e"\nmethod = "scala"\nreference
 @pytest.fixture
 def made_up(tmp_path, monkeypatch):
     """Results of which share of the examples is right, by method; every example alike over seeds."""
-    from paper_repro.experiment import load_experiment
-    from paper_repro.store import result_path
+    from paper_repro.runs.experiment import load_experiment
+    from paper_repro.runs.store import result_path
 
     (tmp_path / "e.toml").write_text(EXPERIMENT)
     monkeypatch.setattr(claims, "EXPERIMENTS", tmp_path)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from convergence import record
-from paper_repro import demo, run, sweep
-from paper_repro.encoders import default_cache
-from paper_repro.experiment import load_experiment
+from paper_repro import sweep
+from paper_repro.data.encoders import default_cache
+from paper_repro.runs import run
+from paper_repro.runs.experiment import load_experiment
 
 EXPERIMENT = """
 model = "{encoder}"
@@ -38,13 +39,13 @@ learning_rate = 1e-2
 
 @pytest.fixture
 def quick(tmp_path, encoder):
-    path = tmp_path / "quick.toml"
+    path = tmp_path / "demo.toml"
     path.write_text(EXPERIMENT.format(encoder=encoder))
     return path
 
 
 def command(quick, out, *more):
-    return ["--experiment", str(quick), "--out", str(out), *more]
+    return [str(quick), "--tasks", "acceptability", "--out", str(out), *more]
 
 
 def without_times(path):
@@ -58,7 +59,7 @@ def without_times(path):
 
 
 def test_one_verdict_one_table_one_picture_one_json_a_run(quick, tmp_path, capsys):
-    assert demo.main(command(quick, tmp_path / "out")) == 0
+    assert sweep.main(command(quick, tmp_path / "out")) == 0
     said = capsys.readouterr().out
     folder = tmp_path / "out" / "acceptability"
     results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
@@ -76,18 +77,19 @@ def test_one_verdict_one_table_one_picture_one_json_a_run(quick, tmp_path, capsy
         assert f"| {method} " in said
     assert "lamb at batch 32 reached the score of adamw-32 at batch 8 in " in said
     assert said.index("scala at batch 32 reached") < said.index("| adamw-32 ")  # the first thing it says
-    assert (folder / "demo.png").exists()
-    assert (folder / "demo.md").read_text().strip() in said
+    page = (tmp_path / "out/tables/demo.md").read_text()
+    assert "(demo.png)" in page
+    assert "![demo, differences](demo-differences.png)" in page
     assert not [p for p in folder.iterdir() if p.is_dir()]
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
-    assert demo.main(command(quick, tmp_path / "out")) == 0
+    assert sweep.main(command(quick, tmp_path / "out")) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.json")} == before
     assert "3 already done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("write", [True, False], ids=["while-writing", "while-training"])
 def test_interrupted_it_goes_on_and_ends_the_same(quick, tmp_path, monkeypatch, capsys, write):
-    assert demo.main(command(quick, tmp_path / "whole")) == 0
+    assert sweep.main(command(quick, tmp_path / "whole")) == 0
     with monkeypatch.context() as patch:
         if write:
             patch.setattr(record.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -100,10 +102,10 @@ def test_interrupted_it_goes_on_and_ends_the_same(quick, tmp_path, monkeypatch, 
                 step_end(self, args, state, control, **kwargs)
 
             patch.setattr(run._Clock, "on_step_end", interrupted)
-        assert demo.main(command(quick, tmp_path / "cut")) == 130
+        assert sweep.main(command(quick, tmp_path / "cut")) == 130
     assert "the same command continues here" in capsys.readouterr().err
     assert not list((tmp_path / "cut").rglob("*.json.*")) or write
-    assert demo.main(command(quick, tmp_path / "cut")) == 0
+    assert sweep.main(command(quick, tmp_path / "cut")) == 0
     whole, cut = (sorted((tmp_path / name / "acceptability").glob("*.json")) for name in ("whole", "cut"))
     assert [path.name for path in whole] == [path.name for path in cut]
     for ours, theirs in zip(whole, cut, strict=True):
@@ -112,8 +114,8 @@ def test_interrupted_it_goes_on_and_ends_the_same(quick, tmp_path, monkeypatch, 
 
 def test_killed_at_any_moment_it_ends_the_same(quick, tmp_path):
     """SIGKILL, again and again, at moments that no handler sees."""
-    reference = [sys.executable, "-m", "paper_repro.demo", *command(quick, tmp_path / "whole")]
-    killed = [sys.executable, "-m", "paper_repro.demo", *command(quick, tmp_path / "cut")]
+    reference = [sys.executable, "-m", "paper_repro.sweep", *command(quick, tmp_path / "whole")]
+    killed = [sys.executable, "-m", "paper_repro.sweep", *command(quick, tmp_path / "cut")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(reference, check=True, capture_output=True, env=environment)
     began = time.monotonic()
@@ -138,24 +140,24 @@ def test_killed_at_any_moment_it_ends_the_same(quick, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--task", "poker"], "unknown task 'poker'; choose 'acceptability' or one of GLUE's"),
-        (["--task", "mrpc", "--glue-dir", "/nowhere"], "GLUE_DIR must hold the official GLUE files"),
+        (["--tasks", "poker"], "unknown task 'poker'; choose 'acceptability' or one of GLUE's"),
+        (["--tasks", "mrpc", "--glue-dir", "/nowhere"], "GLUE_DIR must hold the official GLUE files"),
         (["--model", "/nowhere/encoder"], "path"),
         (["--train-examples", "5000"], "acceptability has 4000 training examples"),
     ],
 )
 def test_bad_input_says_what_to_do(quick, tmp_path, capsys, more, message):
-    assert demo.main(command(quick, tmp_path / "out", *more)) == 1
+    assert sweep.main(command(quick, tmp_path / "out", *more)) == 1
     said = capsys.readouterr().err
     assert message in said
     assert "Traceback" not in said
 
 
 def test_a_damaged_result_is_named(quick, tmp_path, capsys):
-    assert demo.main(command(quick, tmp_path / "out")) == 0
+    assert sweep.main(command(quick, tmp_path / "out")) == 0
     path = next((tmp_path / "out").rglob("*lamb*.json"))
     path.write_text(path.read_text()[:-100])
-    assert demo.main(command(quick, tmp_path / "out")) == 1
+    assert sweep.main(command(quick, tmp_path / "out")) == 1
     assert f"{path} is damaged" in capsys.readouterr().err
 
 

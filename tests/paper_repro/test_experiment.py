@@ -5,9 +5,9 @@ import pytest
 from pydantic import create_model
 from transformers import TrainingArguments
 
-from paper_repro import experiment, options
-from paper_repro.experiment import Run, load_experiment
 from paper_repro.rivals import RivalConfig, trainer
+from paper_repro.runs import experiment, options
+from paper_repro.runs.experiment import Run, load_experiment
 from scala import ScalaConfig
 
 GOOD = """

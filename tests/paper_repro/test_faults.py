@@ -1,5 +1,6 @@
 """The machinery behind docs/faults.md: a few of its trials, and planted faults that it must call a loss."""
 
+import json
 import random
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import scala.checkpoints
-from paper_repro import run
-from paper_repro.faults import damage, kills, page
+from paper_repro.faults import damage, faults_page, kills
 from paper_repro.faults.__main__ import FAULTS, Fault, Trials, do
 from paper_repro.faults.sweep_under_test import SweepUnderTest
 from paper_repro.faults.victim import Victim, dies_in_a_write
+from paper_repro.runs import run
 from scala.adapt import quiet
 
 
@@ -49,7 +50,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(swept):
 
 def test_a_result_that_is_not_written_whole_is_called_a_loss(swept, monkeypatch):
     test, folder = swept
-    monkeypatch.setattr(run, "write_whole", lambda path, text: path.write_text(text))
+    monkeypatch.setattr(run, "write_json", lambda path, value: path.write_text(json.dumps(value, indent=1)))
     trial = dying_in_the_first_result(test, folder / "not-whole")
     assert trial.strikes == 1
     assert any("a result that is not whole" in lost for lost in trial.lost)
@@ -103,7 +104,7 @@ def test_trials_are_kept_until_the_source_changes(tmp_path):
     assert [trial["strikes"] for trial in found] == [2, 2]
     assert do(fault, None, tmp_path, trials, 5) [:2] == found  # fmt: skip
     assert len(done) == len(set(done)) == 3
-    row = page.row("fall", fault.what, fault.then, True, found)
+    row = faults_page.row("fall", fault.what, fault.then, True, found)
     assert (row["strikes"], row["lost"], row["seconds"]) == (4, ["a result"], {"median": 0.5, "greatest": 0.5})
     (cut,) = tmp_path.glob("fall-000.json")
     cut.write_text(cut.read_text()[:20])
@@ -116,12 +117,12 @@ def test_trials_are_kept_until_the_source_changes(tmp_path):
 
 def test_the_page_names_what_was_lost():
     trial = {"strikes": 3, "said": "error: it fell 7 m", "lost": [], "seconds": 1.25}
-    lost = page.row("egg", "It falls | hard", "get up", True, [trial | {"lost": ["the shell"]}])
-    fine = page.row("ball", "It falls | hard", "get up", True, [trial])
+    lost = faults_page.row("egg", "It falls | hard", "get up", True, [trial | {"lost": ["the shell"]}])
+    fine = faults_page.row("ball", "It falls | hard", "get up", True, [trial])
     known = {"hardware": "h", "finished": "f", "commit": None}
     record = {"kills": 6, "undisturbed_seconds": {"run": 1, "sweep": 3}, "import_seconds": 9, "provenance": known}
-    text = page.written(record | {"faults": [lost, fine]})
+    text = faults_page.written(record | {"faults": [lost, fine]})
     assert "**6 random kills** among 6 faults; **losses: 1**" in text
     assert "| It falls &#124; hard | 3 | `error: it fell 7 m` | get up | 1 times | 1.2, 1.2 |" in text
     assert "- egg: the shell" in text
-    assert "nothing that was finished was lost" in page.written(record | {"faults": [fine]})
+    assert "nothing that was finished was lost" in faults_page.written(record | {"faults": [fine]})

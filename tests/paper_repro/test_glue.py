@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from paper_repro.glue import GLUE_TASKS, glue_hashes, glue_task, load_glue
+from paper_repro.data.glue import GLUE_TASKS, glue_hashes, glue_task, load_glue
 from scala.labelled_text import BadRows
 from scala.metrics import compute_metrics_for
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from transformers import TrainerState
 
-from paper_repro import store, sweep
+from paper_repro import sweep
+from paper_repro.runs import store
 
 
 def arguments(folder):

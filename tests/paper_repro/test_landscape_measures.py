@@ -183,6 +183,17 @@ class TestSpectrum:
         found = extreme_eigenvalues(partial(objective.hvp, logistic.w), 5, 2, tolerance=1e-9)
         np.testing.assert_allclose(found.values, np.linalg.eigvalsh(logistic.hessian)[:2:-1], rtol=1e-8)
 
+    @pytest.mark.parametrize("rank", [0, 1, 100, 399])
+    def test_an_end_that_is_zero_is_found(self, rank):
+        """ARPACK's start vector lost what lay in the null space: of 399 ones and a zero the least was 1.00000009."""
+        values = np.concatenate([np.zeros(400 - rank), np.linspace(1, 2, rank)])
+        H = symmetric(values)
+        for sign, end in ((1, "smallest"), (-1, "largest")):
+            found = extreme_eigenvalues(lambda v, H=sign * H: H @ v, 400, end=end, tolerance=1e-6)
+            assert found.values[0] == pytest.approx(0, abs=1e-5)
+            other = extreme_eigenvalues(lambda v, H=sign * H: H @ v, 400, end="largest" if sign == 1 else "smallest")
+            assert other.values[0] == pytest.approx(sign * values[-1], abs=1e-2)
+
     def test_more_eigenvalues_than_there_are(self):
         with pytest.raises(ValueError, match="count"):
             extreme_eigenvalues(self.product(), 60, 60)

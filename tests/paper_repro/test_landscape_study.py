@@ -9,17 +9,17 @@ import pytest
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from paper_repro.experiment import Run
+from paper_repro.data.tasks import load_task
 from paper_repro.landscape import __main__ as command
-from paper_repro.landscape import study as study_module
+from paper_repro.landscape import landscape_study as study_module
 from paper_repro.landscape.checkpoints import KeepWeights, model_of, steps_at, weights_file
-from paper_repro.landscape.figures import figures
-from paper_repro.landscape.page import page
+from paper_repro.landscape.landscape_figures import figures
+from paper_repro.landscape.landscape_page import page
+from paper_repro.landscape.landscape_study import Study, gather, make
 from paper_repro.landscape.portrait import LINE, Data, Sizes, layer_curvatures, portrait, rounded
 from paper_repro.landscape.separation import MEASURES, separation
-from paper_repro.landscape.study import Study, gather, make
-from paper_repro.run import execute
-from paper_repro.tasks import load_task
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.run import execute
 
 SMALL = Sizes(sentences=8, batch=8, batches=3, eigenvalues=1, probes=2, lanczos=4, layer_lanczos=2)
 
@@ -234,10 +234,23 @@ def test_what_is_not_positive_is_not_compared():
     assert rows["noise_rise"]["p"] is None
     assert rows["noise_rise"]["pairs"] == []
     assert rows["top_eigenvalue"]["p"] is not None
-    assert "not positive everywhere" in page(
+    assert "not positive, or no spread" in page(
         {"model": "m", "task": "t", "runs": runs, "separation": list(rows.values()), "data": {"sentences": 1},
          "agrees": {"with_committed_runs": 0, "of": 0}, "barriers": []}
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("other", "p"), [(1.0, 1.0), (2.0, None)])
+def test_where_seeds_agree_no_spread_is_known(other, p):
+    """It was p = NaN, with which Holm's correction made 1 of every other measure's p."""
+    runs = planted({"lamb": 1.0, "scala": 0.5}, 0.1)
+    for run in runs:
+        run["points"][0]["gradient_norm"] = {"lamb": 1.0, "scala": other}[run["method"]]
+    rows = {row["measure"]: row for row in separation(runs)}
+    assert (rows["gradient_norm"]["p"], rows["gradient_norm"]["pairs"]) == (p, [])
+    assert rows["top_eigenvalue"]["p_holm"] < 1e-3
+    runs[0]["points"][0]["gradient_norm"] = float("nan")
+    assert {row["measure"]: row for row in separation(runs)}["gradient_norm"]["p"] is None
 
 
 def test_infinite_numbers_become_null():

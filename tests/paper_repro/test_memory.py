@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from paper_repro import run
-from paper_repro.experiment import Run
-from paper_repro.memory import heaviest_step, largest_that_fits, micro_batches
-from paper_repro.run import execute
-from paper_repro.tasks import load_task
+from paper_repro.data.tasks import load_task
+from paper_repro.runs import run
+from paper_repro.runs.experiment import Run
+from paper_repro.runs.memory import heaviest_step, largest_that_fits, micro_batches
+from paper_repro.runs.run import execute
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_other_errors_are_not_hidden():
 GRADIENTS = 20
 FAULTS = f"""
 import resource, sys, torch
-from paper_repro.memory import keep_freed_memory
+from paper_repro.runs.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

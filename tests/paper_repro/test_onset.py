@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from paper_repro import onset
-from paper_repro.experiment import load_experiment
+from paper_repro.data.tasks import load_task
 from paper_repro.landscape.checkpoints import KeepWeights, weights_file
-from paper_repro.run import execute, read_result
-from paper_repro.store import result_path
-from paper_repro.tasks import load_task
+from paper_repro.runs.experiment import load_experiment
+from paper_repro.runs.run import execute, read_result
+from paper_repro.runs.store import result_path
 
 EXPERIMENT = """
 model = "{encoder}"

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from paper_repro import tables
-from paper_repro.cells import gather, planned
-from paper_repro.claims import NOT_TESTABLE, RESULTS, findings
+from paper_repro.analysis import tables
+from paper_repro.analysis.cells import gather, planned
+from paper_repro.analysis.claims import NOT_TESTABLE, RESULTS, findings
 from paper_repro.report import experiments, prose, records, site, toy_game
 from paper_repro.report.__main__ import main
-from paper_repro.store import result_path
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.runs.store import result_path
+from paper_repro.runs.tuning import EXPERIMENTS
 
 THEOREMS = ("projected-ascent", "normalized-step", "scala-rate")
 CLAIMS = """
@@ -55,9 +55,9 @@ def results(tmp_path_factory):
         report["measurements"] = report["measurements"][:1]
     (folder / "theory").mkdir()
     (folder / "theory" / "theory.json").write_text(json.dumps(theory))
-    demo = (f"demo/{path.name}" for path in (RESULTS / "demo").glob("acceptability-*-s0-*.json"))
+    demo = (path.relative_to(RESULTS).as_posix() for path in (RESULTS / "demo").rglob("*-s0-*.json"))
     for name in ("bench.json", "bench-phases.svg", *demo):
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(RESULTS / name, folder / name)
     shutil.copytree(RESULTS / "tuning", folder / "tuning")
     (folder / "glue" / "sst2").mkdir(parents=True)
@@ -242,7 +242,7 @@ def test_without_results_the_page_says_what_makes_them(tmp_path):
         assert re.search(rf"make {name}[a-z ]* makes it", text), name
 
 
-@pytest.mark.parametrize("name", ["theory/theory.json", "bench.json", "glue/sst2", "demo/acceptability-lamb-s0"])
+@pytest.mark.parametrize("name", ["theory/theory.json", "bench.json", "glue/sst2", "demo/acceptability/acceptability-lamb-s0"])
 def test_a_damaged_file_is_named_and_the_old_report_stays(results, name, tmp_path, capsys):
     folder, out = tmp_path / "results", tmp_path / "report"
     shutil.copytree(results, folder)
@@ -339,10 +339,14 @@ def test_of_two_results_the_later_is_shown(tmp_path):
     put(runs, "landscape/landscape.json", "2026-01-01", of="runs")
     put(runs, "landscape/a-checkpoint.json", "2026-01-01", of="runs")
     (runs / "landscape" / "landscape-spectra.svg").write_text("<svg/>")
-    put(runs, "demo/rte/rte-lamb.json", "2026-01-01", of="not finished: no demo.md")
+    whole = {"task": {}, "score": 0.5, "curve": [], "cost": {}}
+    put(runs, "demo/rte/rte-lamb.json", "2026-01-01", settings={"method": "lamb", "seed": 0}, **whole)  # not finished
+    for method in ("adamw-32", "adamw", "lamb", "scala"):
+        put(runs, f"demo/mrpc/mrpc-{method}.json", "2026-01-01", settings={"method": method, "seed": 0}, **whole)
     put(runs, "glue/sst2/held.json", "2026-01-01", settings={"held_out": 0.1})
     found = records.gather(results, runs, tmp_path / "data")
     assert {record.name: record.fresh for record in found} == {
+        **{f"demo/mrpc/mrpc-{method}.json": True for method in ("adamw-32", "adamw", "lamb", "scala")},
         "bench.json": False,
         "theory/theory.json": True,
         "landscape/landscape.json": True,

@@ -12,11 +12,13 @@ from datasets import Value
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
-from paper_repro import acceptability, hashes, run, smoke, tasks
-from paper_repro.experiment import Run, load_experiment
-from paper_repro.glue import GLUE_TASKS
-from paper_repro.run import execute, read_result, result_file
-from paper_repro.tasks import load_task
+from paper_repro import smoke
+from paper_repro.data import acceptability, hashes, tasks
+from paper_repro.data.glue import GLUE_TASKS
+from paper_repro.data.tasks import load_task
+from paper_repro.runs import run
+from paper_repro.runs.experiment import Run, load_experiment
+from paper_repro.runs.run import execute, read_result, result_file
 from scala.metrics import compute_metrics_for
 
 
@@ -33,6 +35,14 @@ def small(encoder):
 def done(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("done")
     return execute(small, folder), result_file(small, folder)
+
+
+def test_an_encoder_that_returns_more_than_logits_is_scored_as_any(small, done, tmp_path):
+    shutil.copytree(small.model, tmp_path / "encoder")
+    config = tmp_path / "encoder/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"output_hidden_states": True}))
+    found = execute(dataclasses.replace(small, model=str(tmp_path / "encoder")), tmp_path)
+    assert found["predictions"] == done[0]["predictions"]
 
 
 def ticking(start, seconds):

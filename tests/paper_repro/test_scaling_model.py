@@ -14,9 +14,9 @@ from tiny_models import CONFIGS, tiny_model
 
 from convergence.benchmark import Spread
 from paper_repro.bench.interleaved import Timing
-from paper_repro.bench.measure import SHAPES
 from paper_repro.bench.round import bench_of, classifier, flops_of
-from paper_repro.scaling import figures, hardware, measure, predict, workers
+from paper_repro.bench.speed_measures import SHAPES
+from paper_repro.scaling import hardware, predict, prediction_figures, step_times, workers
 from paper_repro.scaling.fits import fit_compute, fit_link
 from paper_repro.scaling.inputs import Input, drawn, interval, read, tornado, typical
 from paper_repro.scaling.model import (
@@ -329,8 +329,9 @@ def test_what_cannot_be_fitted_is_refused():
     for sizes, seconds in (((1,), (1.0,)), ((2, 1), (1.0, 2.0)), ((1, 2), (1.0,))):
         with pytest.raises(ValueError, match="at least 2 increasing sizes"):
             fit_compute(sizes, seconds)
-    with pytest.raises(ValueError, match="must be positive"):
-        fit_compute((1, 2), (0.0, 1.0))
+    for sizes, seconds in (((1, 2), (0.0, 1.0)), ((1, 2), (1.0, math.inf)), ((1, 2), (math.nan, 1.0)), ((0, 2), (1.0, 2.0))):
+        with pytest.raises(ValueError, match="must be positive and finite"):
+            fit_compute(sizes, seconds)
     with pytest.raises(ValueError, match="measure greater ones"):
         fit_link((1e3, 1e6), (2e-3, 1e-3), 2)
     with pytest.raises(ValueError, match="at least 2"):
@@ -362,14 +363,16 @@ def planted():
     timings = {
         m: {
             name: Timing(0.0, same(factor * float(TRUE.micro_batch(m))), same(factor))
-            for name, factor in ((measure.FORWARD, 0.4), (measure.PLAIN, 1.0), (measure.FOLLOWER, 1.7))
+            for name, factor in ((step_times.FORWARD, 0.4), (step_times.PLAIN, 1.0), (step_times.FOLLOWER, 1.7))
         }
         for m in SIZES
     }
     leaders = {"adamw": Timing(0.0, same(0.02), same(1.0)), "lamb": Timing(0.0, same(0.05), same(2.5))}
     sizes = (4_000, 400_000, 40_000_000)
     said = {"devices": 2, "all_reduce": [[float(ring(s, 2, 2e-4, 1e9))] * 3 for s in sizes], "sharing": [1.3] * 3}
-    inputs = measure.compute_inputs(timings) | measure.leader_inputs(leaders, 20_000_000) | measure.link_inputs(sizes, said)
+    inputs = (
+        step_times.compute_inputs(timings) | step_times.leader_inputs(leaders, 20_000_000) | step_times.link_inputs(sizes, said)
+    )
     return inputs | {"overlap": given_input(0.0, 0.0, 1.0)}
 
 
@@ -386,12 +389,12 @@ def test_predicted_is_measured_where_the_model_made_the_measurement(method, devi
     game = {"adamw": ADAMW, "lamb": LAMB, "scala": Method("lamb", ascents=1)}[method]
     true = float(step_time(TRUE, game, Plan(batch, devices, micro_batch)).total)
     row = workers.Row(method, batch, micro_batch)
-    compared = measure.compared(planted(), 20_000_000, devices, row, [0.9 * true, true, 1.1 * true])
+    compared = step_times.compared(planted(), 20_000_000, devices, row, [0.9 * true, true, 1.1 * true])
     assert compared["predicted"] == pytest.approx(true)
     assert abs(compared["error"]) < 1e-6
     assert compared["interval"]["high"] == pytest.approx(true)  # all is known but the overlap, which only helps
     assert (compared["interval"]["low"] < 0.999 * true) == (devices == 2)
-    late = measure.compared(planted(), 20_000_000, devices, row, [true / 2])
+    late = step_times.compared(planted(), 20_000_000, devices, row, [true / 2])
     assert late["error"] == pytest.approx(1)
 
 
@@ -399,11 +402,11 @@ def test_the_spread_of_measurements_is_that_of_the_inputs():
     timings = {
         m: {
             name: Timing(0.0, Spread(0.1 * m, 0.08 * m, 0.2 * m), same(factor))
-            for name, factor in ((measure.FORWARD, 0.5), (measure.PLAIN, 1.0), (measure.FOLLOWER, 1 + 0.1 * m))
+            for name, factor in ((step_times.FORWARD, 0.5), (step_times.PLAIN, 1.0), (step_times.FOLLOWER, 1 + 0.1 * m))
         }
         for m in (1, 2, 4)
     }
-    found = measure.compute_inputs(timings)
+    found = step_times.compute_inputs(timings)
     assert dataclasses.astuple(found["per_sample"])[:3] == pytest.approx((0.08, 0.1, 0.2))
     assert dataclasses.astuple(found["ascent"])[:3] == pytest.approx((0.1, 0.2, 0.4))
     assert {given.basis for given in found.values()} == {"measured"}
@@ -411,15 +414,15 @@ def test_the_spread_of_measurements_is_that_of_the_inputs():
 
 def test_the_parts_of_a_micro_batch_make_the_passes_that_they_are_named_after(encoder):
     bench = bench_of(classifier(encoder), batch=2, length=6)
-    parts = measure.parts(bench)
+    parts = step_times.parts(bench)
     before = [p.detach().clone() for p in bench.model.parameters()]
     flops = {name: flops_of(action) for name, action in parts.items()}
-    forward = flops[measure.FORWARD]
-    assert 2.6 * forward < flops[measure.PLAIN] <= 3 * forward
-    assert 4.4 * forward < flops[measure.FOLLOWER] < 5.2 * forward  # attention's backward recomputes a product
+    forward = flops[step_times.FORWARD]
+    assert 2.6 * forward < flops[step_times.PLAIN] <= 3 * forward
+    assert 4.4 * forward < flops[step_times.FOLLOWER] < 5.2 * forward  # attention's backward recomputes a product
     assert all(torch.equal(a, b) for a, b in zip(before, bench.model.parameters(), strict=True))  # no leader's step
     bench.leader.zero_grad()
-    parts[measure.FORWARD]()
+    parts[step_times.FORWARD]()
     assert all(p.grad is None for p in bench.model.parameters())
 
 
@@ -432,7 +435,7 @@ def test_the_trainers_steps_are_all_timed_but_the_first():
 
 def test_two_processes_say_how_long_they_reduce(encoder):
     job = {"encoder": encoder, "length": 4, "micro_batch": 2, "pairs": 2, "bytes": [4000, 40_000, 400_000]}
-    said = measure.launched("links", 2, job)
+    said = step_times.launched("links", 2, job)
     assert said["devices"] == 2
     assert [len(times) for times in said["all_reduce"]] == [2, 2, 2]
     assert all(seconds > 0 for times in said["all_reduce"] for seconds in times)
@@ -440,14 +443,14 @@ def test_two_processes_say_how_long_they_reduce(encoder):
 
 
 def test_a_process_that_fails_is_told(monkeypatch):
-    monkeypatch.setattr(measure.sys, "executable", "false")
+    monkeypatch.setattr(step_times.sys, "executable", "false")
     with pytest.raises(RuntimeError, match="2 processes could not measure links"):
-        measure.launched("links", 2, {})
+        step_times.launched("links", 2, {})
 
 
 @pytest.fixture
 def setting(encoder):
-    return dataclasses.replace(measure.SMALL, encoder=encoder, length=4, sizes=(1, 2), batches=((4, 2), (2, 2)), rounds=2)
+    return dataclasses.replace(step_times.SMALL, encoder=encoder, length=4, sizes=(1, 2), batches=((4, 2), (2, 2)), rounds=2)
 
 
 def answers(kind, processes, job):
@@ -458,20 +461,20 @@ def answers(kind, processes, job):
 
 
 def test_everything_is_kept_as_it_is_measured(setting, monkeypatch, tmp_path):
-    monkeypatch.setattr(measure, "launched", answers)
+    monkeypatch.setattr(step_times, "launched", answers)
     kept = []
-    record = measure.measure(lambda r: kept.append(json.loads(json.dumps(r))), setting)
+    record = step_times.measure(lambda r: kept.append(json.loads(json.dumps(r))), setting)
     assert [sorted(part) for part in kept[:2]] == [["models", "setting"], ["links", "models", "setting"]]
-    monkeypatch.setattr(measure, "time_model", None)  # what is kept is not measured again
-    monkeypatch.setattr(measure, "launched", lambda kind, *job: {"steps": answers}[kind](kind, *job))
-    again = measure.measure(lambda r: None, setting, kept[1])
+    monkeypatch.setattr(step_times, "time_model", None)  # what is kept is not measured again
+    monkeypatch.setattr(step_times, "launched", lambda kind, *job: {"steps": answers}[kind](kind, *job))
+    again = step_times.measure(lambda r: None, setting, kept[1])
     assert (again["validation"], again["models"]) == (record["validation"], record["models"])
     assert record["provenance"]["load_before"] >= 0
     rows = record["validation"]
     # A batch of 2 in micro-batches of 2 has nothing for a second process.
     assert [(row["devices"], row["batch"]) for row in rows] == [(1, 4), (1, 2)] * 3 + [(2, 4)] * 3
     assert {row["measured"]["median"] for row in rows if row["devices"] == 2} == {0.2}
-    assert "error of the predicted step" in measure.report(record)
+    assert "error of the predicted step" in step_times.report(record)
     file = tmp_path / "measured.json"
     file.write_text(json.dumps(record))
     inputs = read(file)[setting.encoder]
@@ -483,7 +486,7 @@ def test_files_that_hold_no_inputs_are_refused(tmp_path):
     file = tmp_path / "other.json"
     for text in ("{", "{}", "[]", '{"models": {"a": {"inputs": {"floor": {"low": 1}}}}}'):
         file.write_text(text)
-        with pytest.raises(ValueError, match=r"holds no measured inputs .*paper_repro\.scaling\.measure"):
+        with pytest.raises(ValueError, match=r"holds no measured inputs .*paper_repro\.scaling\.step_times"):
             read(file)
 
 
@@ -582,18 +585,18 @@ def test_an_input_that_is_made_decisive_is_named(study):
 
 def test_the_figure_shows_the_rows_of_one_batch(study):
     document = study.document()
-    panel = figures.speedup_figure([document]).axes[0]
+    panel = prediction_figures.speedup_figure([document]).axes[0]
     lines = {line.get_label(): line for line in panel.lines if line.get_label().startswith("AdamW")}
     expected = [row for row in document["rows"] if row["batch"] == 1024]
     drawn_line = lines["AdamW, batch 32, all devices"]
     assert list(drawn_line.get_xdata()) == [row["devices"] for row in expected]
     assert list(drawn_line.get_ydata()) == [row["speedup"]["all devices"]["median"] for row in expected]
-    assert "inputs assumed" in figures.speedup_figure([document]).get_suptitle()
-    bars = figures.tornado_figure([document]).axes[0]
+    assert "inputs assumed" in prediction_figures.speedup_figure([document]).get_suptitle()
+    bars = prediction_figures.tornado_figure([document]).axes[0]
     assert bars.get_yticklabels()[0].get_text() == "critical batch"
     measured = document | {"inputs": document["inputs"] | {"floor": document["inputs"]["floor"] | {"basis": "measured"}}}
-    assert "inputs assumed, some measured" in figures.speedup_figure([measured]).get_suptitle()
+    assert "inputs assumed, some measured" in prediction_figures.speedup_figure([measured]).get_suptitle()
 
 
 def test_every_input_has_a_name_in_words(study):
-    assert figures.INPUTS.keys() >= study.inputs.keys() | planted().keys()
+    assert prediction_figures.INPUTS.keys() >= study.inputs.keys() | planted().keys()

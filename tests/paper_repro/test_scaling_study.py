@@ -12,18 +12,18 @@ import pytest
 from scipy import stats
 
 from convergence.benchmark import Spread
+from paper_repro.analysis.cells import Cell
 from paper_repro.bench.interleaved import Timing
-from paper_repro.bench.measure import SHAPES
-from paper_repro.cells import Cell
-from paper_repro.experiment import load_experiment
+from paper_repro.bench.speed_measures import SHAPES
+from paper_repro.runs.experiment import load_experiment
+from paper_repro.runs.store import result_path
 from paper_repro.scaling import __main__ as command
-from paper_repro.scaling import evidence, laws, measure, noise, study, sweep, target_time
-from paper_repro.scaling import page as page_module
+from paper_repro.scaling import batch_sweep, evidence, laws, noise, scaling_study, step_times, target_time
+from paper_repro.scaling import scaling_page as page_module
 from paper_repro.scaling.inputs import document
 from paper_repro.scaling.laws import Crossing, Fit, fit
-from paper_repro.scaling.page import page
 from paper_repro.scaling.predict import READINGS, Study
-from paper_repro.store import result_path
+from paper_repro.scaling.scaling_page import page
 
 BATCHES = (32, 128, 512, 2048, 4096)
 
@@ -102,6 +102,14 @@ def test_the_interval_is_that_of_the_f_test_where_nothing_is_censored():
         assert squares(end) / squares(found.scale) == pytest.approx(allowed, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "wrong", [(64, 20, 10), (64, 10, 10), (0, 0, 10), (64, -1, 10), (64, math.inf, math.inf), (64, 0, math.nan)]
+)
+def test_what_is_no_crossing_is_refused(wrong):
+    with pytest.raises(ValueError, match="after one evaluation and by the next"):
+        fit([*crossings(lambda batch: 1e4 / batch), Crossing(*wrong)], "critical")
+
+
 def test_two_batches_fit_any_law():
     few = [c for c in crossings(lambda batch: 1e4 / batch) if c.batch in (32, 128)]
     assert fit(few, "critical") is None
@@ -124,7 +132,7 @@ def result(batch, seed, scores, method="lamb", seconds=2.0, **options):
     curve = [{"step": 10 * i, KEY: s, "train_seconds": seconds * 10 * i} for i, s in enumerate(scores, 1)]
     return {
         "settings": {"seed": seed, "batch_size": batch, "method": f"{method}-{batch}", "leader": "lamb", **options},
-        "task": {"metric": "accuracy", "split": "validation"},
+        "task": {"name": "sst2", "source": {}, "metric": "accuracy", "split": "validation"},
         "curve": curve,
         "score": scores[-1],
         "cost": {"steps": 10 * len(scores), "train_examples": 5000},
@@ -139,18 +147,18 @@ def cell(*results):
 
 
 def test_a_run_crosses_between_two_evaluations():
-    row = sweep.crossing(result(64, 3, [0.5, 0.8, 0.79, 0.9]), 0.8)
+    row = batch_sweep.crossing(result(64, 3, [0.5, 0.8, 0.79, 0.9]), 0.8)
     assert row == {"seed": 3, "batch": 64, "after": 10, "by": 20, "seconds": 40.0, "of": 40}
-    late = sweep.crossing(result(64, 3, [0.5, 0.8]), 0.81)
+    late = batch_sweep.crossing(result(64, 3, [0.5, 0.8]), 0.81)
     assert (late["after"], late["by"], late["seconds"]) == (20, None, None)
-    assert sweep.crossing(result(64, 3, [0.9]), 0.8)["after"] == 0
+    assert batch_sweep.crossing(result(64, 3, [0.9]), 0.8)["after"] == 0
 
 
 def test_the_median_of_runs_of_which_most_did_not_get_there_is_unknown():
     ways = {64: ([0.9, 0.9], [0.5, 0.9], [0.5, 0.5]), 128: ([0.9], [0.5], [0.5])}
     column = {f"lamb-{b}": cell(*(result(b, seed, way) for seed, way in enumerate(ways[b]))) for b in ways}
     column["lamb-gaussian"] = cell(result(256, 0, [0.9]))
-    found = sweep.family(column, "lamb", 0.8)
+    found = batch_sweep.family(column, "lamb", 0.8)
     assert [(r["batch"], r["reached"], r["runs"], r["steps"], r["share"]) for r in found["batches"]] == [
         (64, 2, 3, 20, 1.0),
         (128, 1, 3, None, None),
@@ -161,10 +169,10 @@ def test_the_median_of_runs_of_which_most_did_not_get_there_is_unknown():
 
 def test_targets_are_the_baselines_score_and_the_end_of_its_interval():
     column = {"adamw-32": cell(*(result(32, seed, [0.5, score], "adamw") for seed, score in enumerate((0.8, 0.82))))}
-    score, low = sweep.targets(column).values()
+    score, low = batch_sweep.targets(column).values()
     assert score == pytest.approx(0.81)
     assert 0.77 < low < 0.80
-    assert sweep.targets({"adamw-32": dataclasses.replace(column["adamw-32"], results={})}) == {}
+    assert batch_sweep.targets({"adamw-32": dataclasses.replace(column["adamw-32"], results={})}) == {}
 
 
 # --- noise -----------------------------------------------------------------------------------------------------------------
@@ -227,7 +235,7 @@ def timings(per_sample, overhead):
     return {
         m: {
             name: Timing(0.0, same(factor * (overhead + per_sample * m)), same(factor))
-            for name, factor in ((measure.FORWARD, 0.4), (measure.PLAIN, 1.0), (measure.FOLLOWER, 1.5))
+            for name, factor in ((step_times.FORWARD, 0.4), (step_times.PLAIN, 1.0), (step_times.FOLLOWER, 1.5))
         }
         for m in (4, 8)
     }, {"adamw": Timing(0.0, same(0.1), same(1.0)), "lamb": Timing(0.0, same(0.3), same(3.0))}
@@ -238,7 +246,7 @@ def timed(lengths, **per_sample):
     models = {}
     for length, seconds in per_sample.items():
         parts, leaders = timings(seconds, 0.02)
-        inputs = measure.compute_inputs(parts) | measure.leader_inputs(leaders, 1000)
+        inputs = step_times.compute_inputs(parts) | step_times.leader_inputs(leaders, 1000)
         models[length.removeprefix("of")] = {"parameters": 1000, "inputs": document(inputs)}
     rows = [{"batch": batch, "length": length} for batch, length in lengths.items()]
     return {"encoder": "tiny", "micro_batch": 8, "lengths": rows, "models": models, "provenance": {}}
@@ -277,7 +285,7 @@ def test_the_followers_growth_by_hand():
         for d, pair in enumerate(by_devices, 1)
         for m, s in zip(("lamb", "scala"), pair, strict=False)
     ]
-    found = study.follower(rows)
+    found = scaling_study.follower(rows)
     assert found["costs"][0] == {"devices": 1, "least": 1.5, "median": 2.0, "greatest": 2.0}
     assert found["costs"][1]["greatest"] == 3.0
     growth = found["growth"]  # 1 at batch 8, 2 at 16
@@ -285,13 +293,13 @@ def test_the_followers_growth_by_hand():
     half = stats.t.ppf(0.975, 1) * math.log(2) / 2
     assert (growth["low"], growth["high"]) == pytest.approx((math.sqrt(2) * math.exp(-half), math.sqrt(2) * math.exp(half)))
     assert growth["batches"] == 2
-    assert study.follower(rows[:4])["growth"] is None
+    assert scaling_study.follower(rows[:4])["growth"] is None
 
 
 def swept(scale=900.0, low=300.0, high=None):
     fits = {"critical": {"low": low, "scale": scale, "high": high, "log_likelihood": -3.0}, "least": None}
     none = {"critical": None, "least": None}
-    families = [{"family": name, "fits": fits if name == "scala" else none} for name in sweep.FAMILIES]
+    families = [{"family": name, "fits": fits if name == "scala" else none} for name in batch_sweep.FAMILIES]
     return {"examples": 67_349, "targets": [{"name": "the score", "score": 0.8, "families": families}]}
 
 
@@ -299,21 +307,21 @@ def test_intervals_that_meet_and_intervals_apart():
     def agree(low, high):
         ends = {"low": low, "typical": low, "high": high}
         predicted = [{"method": "scala", "noise_scale": ends, "layerwise_noise_scale": ends}]
-        rows = study.critical(swept(high=1000.0), predicted)
+        rows = scaling_study.critical(swept(high=1000.0), predicted)
         assert len(rows) == 6
         assert {row["agree"] for row in rows if row["family"] != "scala" or row["law"] == "least"} == {None}
         return next(row["agree"] for row in rows if row["family"] == "scala" and row["law"] == "critical")
 
     assert [agree(10.0, 299.0), agree(10.0, 301.0), agree(999.0, None), agree(1001.0, None)] == [False, True, True, False]
-    assert all(row["predicted"] is None for row in study.critical(swept(), None))
+    assert all(row["predicted"] is None for row in scaling_study.critical(swept(), None))
 
 
 def test_a_measured_critical_batch_is_carried_over_as_far_as_there_are_samples():
-    given = study.carried_over(swept())
+    given = scaling_study.carried_over(swept())
     assert (given.low, given.typical, given.high, given.basis) == (300.0, 900.0, 67_349, "carried over")
     assert "assumed" in given.source
-    assert study.carried_over(swept(scale=0.0, low=0.0, high=40.0)).low == 1.0
-    assert study.carried_over({"examples": None, "targets": []}) is None
+    assert scaling_study.carried_over(swept(scale=0.0, low=0.0, high=40.0)).low == 1.0
+    assert scaling_study.carried_over({"examples": None, "targets": []}) is None
 
 
 EXPERIMENT = """
@@ -344,9 +352,9 @@ def results(tmp_path, monkeypatch):
     """A folder of made-up runs; ScaLA's steps fall like 1/B."""
     (tmp_path / "e.toml").write_text(EXPERIMENT)
     (tmp_path / "timed.toml").write_text(re.sub(r"\[methods.scala-(32|64)\](\n.+){2}\n", "", EXPERIMENT))
-    monkeypatch.setattr(sweep, "EXPERIMENTS", tmp_path)
-    monkeypatch.setattr(sweep, "STUDIES", ("e", "timed"))
-    monkeypatch.setattr(study, "TIMED", "timed")
+    monkeypatch.setattr(batch_sweep, "EXPERIMENTS", tmp_path)
+    monkeypatch.setattr(batch_sweep, "STUDIES", ("e", "timed"))
+    monkeypatch.setattr(scaling_study, "TIMED", "timed")
     for run in load_experiment(tmp_path / "e.toml", "sst2"):
         reached = 1 + run.seed + 256 // run.batch_size
         scores = [0.5] * (reached - 1) + [0.8] * 4
@@ -362,7 +370,7 @@ def results(tmp_path, monkeypatch):
     return tmp_path / "results"
 
 
-SMALL = dataclasses.replace(measure.SMALL, batches=((4, 2), (8, 2), (12, 2)))
+SMALL = dataclasses.replace(step_times.SMALL, batches=((4, 2), (8, 2), (12, 2)))
 
 
 @pytest.fixture
@@ -373,7 +381,10 @@ def offline(monkeypatch):
     def time_model(config, sizes, length, pairs, **options):
         parts, leaders = timings(0.001 * length, 0.02)
         asked.append(length)
-        return {"parameters": 1000, "inputs": document(measure.compute_inputs(parts) | measure.leader_inputs(leaders, 1000))}
+        return {
+            "parameters": 1000,
+            "inputs": document(step_times.compute_inputs(parts) | step_times.leader_inputs(leaders, 1000)),
+        }
 
     def launched(kind, processes, job):
         asked.append(kind)
@@ -381,23 +392,23 @@ def offline(monkeypatch):
             return {"devices": 2, "all_reduce": [[1e-9 * s] * 2 for s in job["bytes"]], "sharing": [1.2, 1.1]}
         return [[0.1 * row["batch"] / processes * (2 if row["method"] == "scala" else 1)] * 2 for row in job["rows"]]
 
-    for module in (measure, target_time):
+    for module in (step_times, target_time):
         monkeypatch.setattr(module, "time_model", time_model)
         monkeypatch.setattr(module, "resolve", lambda name: name)
         monkeypatch.setattr(module, "AutoConfig", SimpleNamespace(from_pretrained=lambda name: None))
-    monkeypatch.setattr(measure, "launched", launched)
+    monkeypatch.setattr(step_times, "launched", launched)
     monkeypatch.setattr(target_time, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda name: None))
     task = SimpleNamespace(train=None, source={})
     monkeypatch.setattr(target_time, "load_task", lambda name, glue_dir: task)
     monkeypatch.setattr(target_time, "tokenized", lambda *_, **__: {"input_ids": [[1] * (i % 9 + 1) for i in range(256)]})
-    monkeypatch.setattr(measure, "Setting", lambda: SMALL)
-    monkeypatch.setattr(study, "SHAPES", {"bert-base-uncased": SHAPES["bert-base-uncased"]})
-    monkeypatch.setattr(study, "Study", functools.partial(Study, draws=64))
+    monkeypatch.setattr(step_times, "Setting", lambda: SMALL)
+    monkeypatch.setattr(scaling_study, "SHAPES", {"bert-base-uncased": SHAPES["bert-base-uncased"]})
+    monkeypatch.setattr(scaling_study, "Study", functools.partial(Study, draws=64))
     return asked
 
 
 def test_the_whole_study(results, offline, tmp_path, capsys):
-    landscape(results / study.LANDSCAPE, [1.0, 100.0, 300.0, None])
+    landscape(results / scaling_study.LANDSCAPE, [1.0, 100.0, 300.0, None])
     out = tmp_path / "out"
     options = ["--out", str(out), "--results", str(results), "--glue-dir", "here"]
     assert command.main(options) == 0
@@ -420,7 +431,7 @@ def test_the_whole_study(results, offline, tmp_path, capsys):
     # What was measured is a file, so the same command measures nothing again.
     measured = list(offline)
     assert {"links", "steps"} < set(measured)
-    again = study.study(out, results, "here")
+    again = scaling_study.study(out, results, "here")
     assert offline == measured
     assert {key: again[key] for key in record if key != "provenance"} == {k: v for k, v in record.items() if k != "provenance"}
 
@@ -430,7 +441,7 @@ def evidence_names():
 
 
 def test_what_is_not_there_is_said(results, offline, tmp_path):
-    nothing = study.study(tmp_path / "out", tmp_path / "empty")
+    nothing = scaling_study.study(tmp_path / "out", tmp_path / "empty")
     said = page(nothing)
     assert "No run of the baseline: make studies, then make results." in said
     assert "Not compared: run make scaling with GLUE_DIR" in said
@@ -445,7 +456,7 @@ def test_what_is_not_there_is_said(results, offline, tmp_path):
         for text in panel.texts
     }
     assert {text.split(";")[0] for text in shown} == {"not measured", "no runs of the baseline", "not compared"}
-    assert "make landscape" in page(study.study(tmp_path / "out", results))
+    assert "make landscape" in page(scaling_study.study(tmp_path / "out", results))
 
 
 def test_a_study_goes_on_where_it_was_killed(results, offline, tmp_path, monkeypatch):
@@ -454,13 +465,13 @@ def test_a_study_goes_on_where_it_was_killed(results, offline, tmp_path, monkeyp
             raise KeyboardInterrupt
         return launched(kind, *job)
 
-    launched = measure.launched
-    monkeypatch.setattr(measure, "launched", killed)
+    launched = step_times.launched
+    monkeypatch.setattr(step_times, "launched", killed)
     with pytest.raises(KeyboardInterrupt):
-        study.study(tmp_path / "out", results)
-    monkeypatch.setattr(measure, "launched", launched)
+        scaling_study.study(tmp_path / "out", results)
+    monkeypatch.setattr(step_times, "launched", launched)
     offline.clear()
-    study.study(tmp_path / "out", results)
+    scaling_study.study(tmp_path / "out", results)
     assert set(offline) == {"steps"}
 
 
@@ -513,7 +524,7 @@ def test_the_sweeps_figure_shows_every_run_and_both_laws():
         {"batch": c.batch, "seed": i % 3, "after": c.after, "by": c.by if c.reached else None, "of": c.after, "seconds": 1.0}
         for i, c in enumerate(crossings(lambda batch: 10 * (1 + 600 / batch), epoch=30_000))
     ]
-    family = {"family": "lamb", "points": points, "batches": sweep.by_batch(points), "fits": sweep.fits(points)}
+    family = {"family": "lamb", "points": points, "batches": batch_sweep.by_batch(points), "fits": batch_sweep.fits(points)}
     assert family["fits"]["critical"]["reached"] == sum(point["by"] is not None for point in points)
     target = {"name": "the baseline's score", "score": 0.8, "families": [family]}
     panel = evidence.sweep_figure({"examples": 30_000, "targets": [target]}).axes[0]

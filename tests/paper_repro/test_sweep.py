@@ -13,11 +13,11 @@ import pytest
 from filelock import FileLock
 
 from paper_repro import sweep
-from paper_repro.experiment import Run, load_experiment, read_toml
-from paper_repro.run import read_result
-from paper_repro.store import collect, compact, diverged_path, finished, record_divergence, result_path
-from paper_repro.tasks import load_task
-from paper_repro.tuning import EXPERIMENTS, load_tuned, measured
+from paper_repro.data.tasks import load_task
+from paper_repro.runs.experiment import Run, load_experiment, read_toml
+from paper_repro.runs.run import read_result
+from paper_repro.runs.store import collect, compact, diverged_path, finished, record_divergence, result_path
+from paper_repro.runs.tuning import EXPERIMENTS, load_tuned, measured
 from scala.game import NonFiniteLoss
 
 

@@ -6,15 +6,15 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from paper_repro import figures, tables
-from paper_repro.cells import gather, hardware, planned, reached
-from paper_repro.experiment import load_experiment
-from paper_repro.paired import holm
-from paper_repro.paired import score as score_of
+from paper_repro.analysis import experiment_figures, experiment_page, tables
+from paper_repro.analysis.cells import gather, hardware, of_cell, planned, reached
+from paper_repro.analysis.scores import score as score_of
+from paper_repro.analysis.statistics import holm
+from paper_repro.analysis.target import reach
 from paper_repro.rivals import RIVALS
-from paper_repro.store import diverged_path, result_path
-from paper_repro.target import reach
-from paper_repro.tuning import EXPERIMENTS
+from paper_repro.runs.experiment import load_experiment
+from paper_repro.runs.store import diverged_path, result_path
+from paper_repro.runs.tuning import EXPERIMENTS
 
 EXAMPLES = 200
 TEXT = """
@@ -119,6 +119,39 @@ def test_differences_are_paired_over_the_common_seeds_and_corrected(experiment, 
     assert min(shown) > 2.8 * min(plain)  # three methods against the baseline
 
 
+def shuffled(result):
+    """Scored on the same examples in another order."""
+    order = np.random.default_rng(0).permutation(EXAMPLES)
+    result |= {key: np.array(result[key])[order].tolist() for key in ("predictions", "labels")}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (shuffled, "the labels differ"),
+        (lambda result: result["task"]["source"]["glue_files_sha256"].update({"SST-2/dev.tsv": "b"}), "SST-2/dev.tsv differ"),
+        (lambda result: result["task"].update(split="held_out"), "the task's splits differ"),
+    ],
+    ids=["order", "hash", "split"],
+)
+def test_only_the_same_examples_in_the_same_order_compare(experiment, folder, other, said):
+    """A true difference of -0.004 was +0.372 once, as the examples of one side were in another order."""
+    column = gather(planned(experiment), folder)["sst2"]
+    for cell in column.values():
+        for result in cell.results.values():
+            result["task"]["source"] = {"glue_files_sha256": {"SST-2/dev.tsv": "a"}}
+    assert of_cell(column["lamb"], column["adamw-32"]).mean < 0
+    other(column["lamb"].results[1])
+    with pytest.raises(ValueError, match=f"lamb, seed 0 and lamb, seed 1 were not scored on the same examples: .*{said}"):
+        of_cell(column["lamb"], column["adamw-32"])
+    del column["lamb"].results[0], column["lamb"].results[2]
+    for compare in (of_cell, lambda one, base: reached(column, one, base.method, lower_end=False)):
+        with pytest.raises(
+            ValueError, match=f"lamb, seed 1 and adamw-32, seed 1 were not scored on the same examples: .*{said}"
+        ):
+            compare(column["lamb"], column["adamw-32"])
+
+
 def test_a_result_of_other_settings_never_fills_a_cell(experiment, folder, tmp_path):
     experiment.write_text(TEXT.replace('model = "m"', 'model = "m"\nepochs = 7'))
     cells = gather(planned(experiment), folder)
@@ -126,7 +159,7 @@ def test_a_result_of_other_settings_never_fills_a_cell(experiment, folder, tmp_p
 
 
 def test_page_latex_and_figure(experiment, folder, tmp_path):
-    page = tables.write(experiment, planned(experiment), folder, tmp_path / "out", warning="Made up.").read_text()
+    page = experiment_page.write(experiment, planned(experiment), folder, tmp_path / "out", "Made up.").path.read_text()
     assert "**Made up.**" in page
     assert "A made-up experiment." in page
     assert "--tasks sst2 rte --seeds 0 1 2" in page
@@ -143,10 +176,10 @@ def test_page_latex_and_figure(experiment, folder, tmp_path):
 def drawn(monkeypatch):
     """The figures that are drawn, in place of their files."""
     kept = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path, description="": kept.append(figure))
+    monkeypatch.setattr(experiment_figures, "_save", lambda figure, path, description="": kept.append(figure))
     yield kept
     for figure in kept:
-        figures.plt.close(figure)
+        experiment_figures.plt.close(figure)
 
 
 def cells_of_scala(setting, tmp_path, seeds=(0,)):
@@ -168,7 +201,7 @@ def cells_of_scala(setting, tmp_path, seeds=(0,)):
     ],
 )
 def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, drawn):
-    assert figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
     (axis,) = drawn[0].axes
     assert [label.get_text() for label in axis.get_xticklabels()] == names
     ((line, *_),) = axis.containers
@@ -185,7 +218,7 @@ def test_a_line_joins_numbers_and_no_kinds(varied, names, joined, tmp_path, draw
     ],
 )
 def test_numbers_stand_where_they_are_on_the_axis(varied, scale, ticks, tmp_path, drawn):
-    assert figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep(cells_of_scala(varied, tmp_path), tmp_path / "any.png", "made up")
     (axis,) = drawn[0].axes
     ((line, *_),) = axis.containers
     assert axis.get_xscale() == scale
@@ -205,7 +238,7 @@ def test_points_of_a_panel_are_of_the_same_seeds(kept, shown, said, tmp_path, dr
     assert len(set(scores.values())) == 3
     some = {seed: result for seed, result in column[fewer].results.items() if seed in kept}
     cells = {"sst2": column | {fewer: dataclasses.replace(column[fewer], results=some)}}
-    assert figures.draw_sweep(cells, tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep(cells, tmp_path / "any.png", "made up")
     (axis,) = drawn[0].axes
     assert axis.get_title() == f"sst2 (accuracy), {said}"
     ((line, *_),) = axis.containers
@@ -216,17 +249,20 @@ def test_points_of_a_panel_are_of_the_same_seeds(kept, shown, said, tmp_path, dr
 def test_a_task_with_fewer_than_three_of_more_points_has_no_panel(radii, has_a_panel, tmp_path, drawn):
     column = cells_of_scala("noise_radius = [0.01, 0.02, 0.03, 0.04]", tmp_path)["sst2"]
     some = {name: cell if n < radii else dataclasses.replace(cell, results={}) for n, (name, cell) in enumerate(column.items())}
-    assert figures.draw_sweep({"sst2": some, "rte": column}, tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_sweep({"sst2": some, "rte": column}, tmp_path / "any.png", "made up")
     assert len(drawn[0].axes) == 1 + has_a_panel
-    assert figures.draw_sweep({"sst2": some}, tmp_path / "any.png", "made up") == has_a_panel
-    assert figures.draw_differences({"sst2": some}, [next(iter(column))], tmp_path / "any.png", "made up") == has_a_panel
+    assert experiment_figures.draw_sweep({"sst2": some}, tmp_path / "any.png", "made up") == has_a_panel
+    assert (
+        experiment_figures.draw_differences({"sst2": some}, [next(iter(column))], tmp_path / "any.png", "made up")
+        == has_a_panel
+    )
     two = dict(list(column.items())[:2])
-    assert figures.draw_sweep({"sst2": two}, tmp_path / "any.png", "made up"), "all that is planned"
+    assert experiment_figures.draw_sweep({"sst2": two}, tmp_path / "any.png", "made up"), "all that is planned"
 
 
 def test_differences_are_drawn_where_the_table_has_them(experiment, folder, drawn, tmp_path):
     cells = gather(planned(experiment), folder)
-    assert figures.draw_differences(cells, ["adamw-32", "lamb"], tmp_path / "any.png", "made up")
+    assert experiment_figures.draw_differences(cells, ["adamw-32", "lamb"], tmp_path / "any.png", "made up")
     drawn[0].canvas.draw()
     axes = iter(drawn[0].axes)
     names = ["adamw-32", "lamb", "scala noise_radius 0.01", "scala noise_radius 0.1"]
@@ -243,10 +279,10 @@ def test_differences_are_drawn_where_the_table_has_them(experiment, folder, draw
             (open_one,) = [line for line in axis.lines if line.get_marker() == "D"]
             assert (open_one.get_xdata()[0], names[open_one.get_ydata()[0]]) == (0, reference)
     nothing = gather(planned(experiment), folder / "nothing")
-    assert not figures.draw_differences(nothing, ["lamb"], tmp_path / "any.png", "made up")
+    assert not experiment_figures.draw_differences(nothing, ["lamb"], tmp_path / "any.png", "made up")
     alone = {"sst2": cells["sst2"], "rte": nothing["rte"]}
     for one in (alone, {"sst2": cells["sst2"]}):
-        assert figures.draw_differences(one, ["lamb"], tmp_path / "any.png", "made up")
+        assert experiment_figures.draw_differences(one, ["lamb"], tmp_path / "any.png", "made up")
         assert [axis.get_title() for axis in drawn[-1].axes] == ["sst2 (accuracy)"]
 
 
@@ -257,7 +293,7 @@ def test_every_axis_of_costs_has_ticks_with_names(first, last, tmp_path, drawn):
         for result in cell.results.values():
             for point, step in zip(result["curve"], np.geomspace(first, last, 3), strict=True):
                 point["step"] = step
-    assert figures.draw_speedup(cells, "scala", tmp_path / "any.png", "made up", {"step": "steps"})
+    assert experiment_figures.draw_speedup(cells, "scala", tmp_path / "any.png", "made up", {"step": "steps"})
     (axis,) = drawn[0].axes
     drawn[0].canvas.draw()
     low, high = axis.get_xlim()
@@ -281,10 +317,10 @@ def test_a_further_split_has_a_column_and_no_part_in_the_average(experiment, fol
             }
     after = rows(tables.scores_table(cells))
     assert {name: row.pop("sst2 mismatched (accuracy)") for name, row in after.items()} == {
-        "adamw-32": "0.0 [0.0, 0.0] n=3",
-        "lamb": "100.0 [100.0, 100.0] n=3",
-        "scala noise_radius 0.01": "0.0 [0.0, 0.0] n=3",
-        "scala noise_radius 0.1": "0.0 [0.0, 0.0] n=3",
+        "adamw-32": "0.0 [-1.8, 1.8] n=3",
+        "lamb": "100.0 [98.2, 101.8] n=3",
+        "scala noise_radius 0.01": "0.0 [-1.8, 1.8] n=3",
+        "scala noise_radius 0.1": "0.0 [-1.8, 1.8] n=3",
     }
     assert after == before
     differences = rows(tables.differences_table(cells, "adamw-32"))
@@ -307,7 +343,7 @@ def test_seconds_are_shown_where_runs_are_made_side_by_side(experiment, folder, 
     for stem in ("main", "speedup"):
         (tmp_path / f"{stem}.toml").write_text(text)
         path = tmp_path / f"{stem}.toml"
-        page = tables.write(path, planned(path), folder, tmp_path / "out").read_text()
+        page = experiment_page.write(path, planned(path), folder, tmp_path / "out").path.read_text()
         assert "speed-up in gradient evaluations" in page
         assert f"({stem}-differences.png)" in page
         assert ("seconds" in page) == (stem == "speedup")
@@ -338,8 +374,8 @@ def points(*scores, cost=1.0):
 
 
 def curve(seed, *scores, cost=1.0):
-    task = {"split": "dev", "metric": "accuracy"}
-    return {"settings": {"seed": seed, "method": "x"}, "task": task, "curve": points(*scores, cost=cost)}
+    task = {"name": "t", "split": "dev", "metric": "accuracy", "source": {}}
+    return {"settings": {"seed": seed, "method": "x"}, "task": task, "labels": [0, 1], "curve": points(*scores, cost=cost)}
 
 
 def test_cost_to_the_baselines_mean_score():
@@ -353,7 +389,7 @@ def test_cost_to_the_baselines_mean_score():
     low, high = found.interval["step"]
     assert low < 4.0 <= high
     never = reach([curve(0, 0.1, 0.2, 0.3), curve(1, 0.1, 0.2, 0.3)], base)
-    assert (never.cost, never.speedup["step"], never.interval["step"]) == (None, 0, (0, 0))
+    assert (never.cost, never.speedup["step"], never.interval["step"][0]) == (None, 0, 0)
     assert reach(base, base, margin=0.15).cost["step"] == 2
     assert reach(base[:1], base[:1]).interval is None
 
@@ -409,9 +445,11 @@ def test_a_radius_found_on_one_encoder_is_not_played_on_another():
 
 def test_command(folder, tmp_path, capsys):
     assert (
-        tables.main(["--results", str(folder), "--out", str(tmp_path / "t"), "--experiments", str(EXPERIMENTS / "main.toml")])
+        experiment_page.main(
+            ["--results", str(folder), "--out", str(tmp_path / "t"), "--experiments", str(EXPERIMENTS / "main.toml")]
+        )
         == 0
     )
     assert "Nothing of it has been run" in (tmp_path / "t/main.md").read_text()
-    assert tables.main(["--experiments", "/nowhere.toml", "--out", str(tmp_path)]) == 1
+    assert experiment_page.main(["--experiments", "/nowhere.toml", "--out", str(tmp_path)]) == 1
     assert "cannot be read" in capsys.readouterr().err

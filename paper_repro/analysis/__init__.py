@@ -1,0 +1,1 @@
+"""From result files to what they say: scores, intervals, comparisons."""

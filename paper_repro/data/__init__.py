@@ -1,0 +1,1 @@
+"""The tasks and the encoders: what a run is made from."""

@@ -1,0 +1,1 @@
+"""Experiments, the runs they stand for, and their results as files."""
