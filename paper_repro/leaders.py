@@ -1,9 +1,9 @@
-"""The table that chooses the leader: who is best on held-out sentences, and how well its rate must be known.
+"""The tables of the leader: who is best on held-out sentences, how well its rate must be known, and what noise does to that.
 
     python -m paper_repro.leaders
 
 reads the summaries that `make leaders` writes into `results/leaders/`: `rates/` has a grid of rates for each leader, one seed;
-the folder itself the best rate of each, three seeds.
+the folder itself the best rate of each, three seeds; `noise/` leaders with and without noise, at their best rate and above.
 """
 
 from __future__ import annotations
@@ -71,6 +71,19 @@ def table(seeds: dict[str, Any], grid: dict[str, Any]) -> str:
     return Table(head, rows).markdown()
 
 
+def noise_table(summary: dict[str, Any]) -> str:
+    """What noise, or a control, gains on its leader without it, at each rate: paired over seeds, as Markdown."""
+    lines = {(line["method"], line["settings"]["learning_rate"]): line for line in summary["lines"]}
+    rows = []
+    for (method, rate), line in sorted(lines.items(), key=lambda item: (item[0][0].partition("-")[0] != "lamb", item[0])):
+        leader, _, added = method.partition("-")
+        if added:
+            without = lines[leader, rate]
+            scores = [_shown(without["score"], None), _shown(line["score"], None)]
+            rows.append([leader, added, f"{rate:g}", *scores, _shown(*paired(line, without), sign="+")])
+    return Table(["leader", "added", "rate", "without", "with", "difference"], rows).markdown()
+
+
 def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[float] | None]:
     """Mean difference of two lines over the seeds that both have, and Student's 95% interval; None for one seed."""
     theirs = dict(zip(other["seeds"], other["scores"], strict=True))
@@ -80,7 +93,7 @@ def paired(one: dict[str, Any], other: dict[str, Any]) -> tuple[float, list[floa
 
 def _shown(mean: float, interval: list[float] | None, sign: str = "") -> str:
     if interval is None:
-        return f"{POINTS * mean:{sign}.1f} (one seed)"
+        return f"{POINTS * mean:{sign}.1f}"
     return f"{POINTS * mean:{sign}.1f} [{POINTS * interval[0]:{sign}.1f}, {POINTS * interval[1]:{sign}.1f}]"
 
 
@@ -90,6 +103,12 @@ def page(folder: Path = LEADERS) -> str:
     for seeds, grid in summaries(folder):
         parts.append(f"**{seeds['task']}**, {seeds['model']}, {seeds['metric'].replace('_', ' ')} on held-out sentences:")
         parts.append(table(seeds, grid))
+    for path in sorted((folder / "noise").glob("*.json")):
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        parts.append(
+            f"**Noise, {summary['task']}**, {summary['model']}, {summary['metric']} on held-out sentences, three seeds:"
+        )
+        parts.append(noise_table(summary))
     return "\n\n".join(parts)
 
 

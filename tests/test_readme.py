@@ -237,7 +237,9 @@ def corrected_p(cells, reference):
 
 
 def test_what_is_said_of_the_leaders_is_what_was_measured():
-    [(seeds, grid)] = leaders.summaries()
+    found = {seeds["task"]: (seeds, grid) for seeds, grid in leaders.summaries()}
+    assert found.keys() == {"acceptability", "sst2"}
+    seeds, grid = found["acceptability"]
     text = on_one_line(section("The leader", "docs/results.md"))
     lines = {line["method"]: line for line in seeds["lines"]}
     assert all(line["seeds"] == [0, 1, 2] for line in lines.values())
@@ -263,6 +265,41 @@ def test_what_is_said_of_the_leaders_is_what_was_measured():
     assert f"cost it {half:.1f} and {twice:.1f} points" in text
     (low, high), (least, most) = ((min(values), max(values)) for values in zip(*losses.values(), strict=True))
     assert f"lose {low:.1f} to {high:.1f} points at half of theirs, and {least:.1f} to {most:.1f} at twice" in text
+
+
+def test_what_is_said_of_the_leaders_elsewhere_is_what_was_measured():
+    text = on_one_line(section("The leader", "docs/results.md"))
+    [(seeds, grid)] = [found for found in leaders.summaries() if found[0]["task"] == "sst2"]
+    lines = {line["method"]: line for line in seeds["lines"]}
+    baseline = lines.pop("adamw-32")
+    best = max(lines.values(), key=lambda line: line["score"])
+    assert all(0 <= best["score"] - line["score"] <= 0.003 for line in lines.values())
+    assert "within 0.3 points of the best" in text
+    low, high = leaders.paired(baseline, best)[1]
+    assert low < 0 < high
+    rates = {(line["method"], line["settings"]["learning_rate"]): 100 * line["score"] for line in grid["lines"]}
+    orthogonal = [rates["orthogonal", rate] for rate in (16e-3, 32e-3, 64e-3)]
+    assert max(orthogonal) - min(orthogonal) <= 0.5
+    lamb = [round(rates["lamb", 4e-3] - rates["lamb", rate]) for rate in (2e-3, 16e-3)]
+    assert f"LAMB loses {lamb[0]} points at half and {lamb[1]} at four times" in text
+    cola = json.loads((leaders.LEADERS / "rates" / "minilm-l6-cola-leader-rates.json").read_text())["lines"]
+    scores = {(line["method"], line["settings"]["learning_rate"]): 100 * line["score"] for line in cola}
+    best = {name: max(score for (method, _), score in scores.items() if method == name) for name, _ in scores}
+    assert f"reaches a Matthews correlation of {best['adamw-32']:.0f}, AdamW at 128 {best['adamw']:.0f}" in text
+    assert f"leader {scores['orthogonal', 4e-3]:.0f} at 4e-3 and at 8e-3" in text
+    assert f"{scores['orthogonal', 8e-3]:.0f}" == f"{scores['orthogonal', 4e-3]:.0f}"
+    assert best["lamb"] == 0
+    [path] = (leaders.LEADERS / "noise").glob("*.json")
+    noisy = {(line["method"], line["settings"]["learning_rate"]): line for line in json.loads(path.read_text())["lines"]}
+    gains = {key: leaders.paired(line, noisy[key[0].partition("-")[0], key[1]]) for key, line in noisy.items() if "-" in key[0]}
+    mean, (low, high) = gains["lamb-half", 8e-3]
+    assert f"it gains {100 * mean:.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in text
+    assert low > 0
+    for key in (("lamb-half", 4e-3), ("lamb-half", 16e-3), *(("orthogonal-half", rate) for rate in (32e-3, 64e-3, 128e-3))):
+        assert gains[key][1][0] < 0 < gains[key][1][1]
+    means = [100 * gains[key][0] for key in (("lamb-half", 16e-3), ("orthogonal-half", 128e-3))]
+    assert f"the means are {means[0]:+.1f} and, with the orthogonal leader, {means[1]:+.1f}" in text
+    assert all(gains[key][1][0] < 0 for key in gains if key[0].endswith(("gaussian", "smoothing")))
 
 
 def test_what_is_said_of_the_large_batch_is_what_was_measured():
