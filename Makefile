@@ -90,9 +90,11 @@ tuning: $(READY)  ## learning rates for every method, on held-out training data 
 
 leaders: TASKS = acceptability sst2
 leaders: METHODS = adamw-32 adamw lamb lamb-rows relative orthogonal
-leaders: $(READY)  ## which leader makes a large batch reach the small one's score, and how well its rate must be known (GLUE_DIR= BUDGET_MIN=)
+leaders: $(READY)  ## which leader makes a large batch reach the small one's score, how well its rate must be known, what noise does to that (GLUE_DIR= BUDGET_MIN=)
 	$(SWEEP)/leader-rates.toml $(GLUE_OPTIONS) --summary $(RESULTS)/leaders/rates
 	$(SWEEP)/leaders.toml $(GLUE_OPTIONS) --tuning $(RESULTS)/leaders/rates --summary $(RESULTS)/leaders
+	$(SWEEP)/noise-rates.toml $(if $(GLUE_DIR),--glue-dir "$(GLUE_DIR)") $(if $(BUDGET_MIN),--budget-min $(BUDGET_MIN)) \
+	$(if $(WORKERS),--workers $(WORKERS)) --out runs/glue --tuning $(RESULTS)/leaders/rates --summary $(RESULTS)/leaders/noise
 	@$(PY) -m paper_repro.leaders
 
 glue-minilm: $(READY)  ## the main comparison on small encoders, for a CPU (GLUE_DIR= TASKS= METHODS= SEEDS= BUDGET_MIN= WORKERS=)
