@@ -160,7 +160,7 @@ class Adversary:
             noise.requires_grad_(True)
             with random_state_kept(at.device, self.same_dropout), torch.enable_grad():
                 loss = objective(noise)
-                (gradient,) = torch.autograd.grad(loss * scale, noise)
+                gradient = _gradient(loss * scale, noise)
             start_loss = loss.detach() if start_loss is None else start_loss
             noise = self._step(noise.detach(), gradient / loss_scale, ball)
         if self.start == "warm":
@@ -227,6 +227,16 @@ class Adversary:
     def _remember(self, noise: Tensor, ball: Ball, keys: Sequence[int] | Tensor | None) -> None:
         for i, key in enumerate(_sample_keys(keys, len(noise))):
             self.memory[key] = noise[i][_exists(noise[i], ball, i)].cpu()
+
+
+def _gradient(loss: Tensor, noise: Tensor) -> Tensor:
+    gradient = torch.autograd.grad(loss, noise, allow_unused=True)[0] if loss.requires_grad else None
+    if gradient is None:
+        raise RuntimeError(
+            "the objective does not depend on the noise it is given: run the model inside `with injection.added(noise):` "
+            "(scala.EmbeddingNoise), or add the noise to its input"
+        )
+    return gradient
 
 
 def _exists(row: Tensor, ball: Ball, i: int) -> Tensor:

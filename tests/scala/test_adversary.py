@@ -250,3 +250,9 @@ def test_a_share_of_samples_with_a_radius_each():
 def test_bad_radius_tensor_is_refused_at_once():
     with pytest.raises(ValueError, match="finite numbers >= 0, one a sample"):
         Adversary(torch.tensor([0.1, -0.1]))
+
+
+@pytest.mark.parametrize("forgotten", [lambda noise: torch.tensor(1.0), lambda noise: torch.ones(2, requires_grad=True).sum()])
+def test_a_noise_that_the_objective_forgets_is_an_error_that_says_so(forgotten):
+    with pytest.raises(RuntimeError, match=r"does not depend on the noise.*injection\.added"):
+        Adversary(1.0).respond(forgotten, torch.zeros(2, 3))
