@@ -10,11 +10,9 @@ import argparse
 import importlib.util
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +24,11 @@ from convergence import pep, verifier
 from convergence.certificate import verify
 from convergence.document import document
 from convergence.play import Round, follower, normalized, play
-from convergence.record import provenance, write_whole
+from convergence.record import Spread, provenance, write_whole
 from convergence.theorems.projected_ascent import THEOREM
 from toy_problems import Quadratic, Sigmoid
 
 ROUNDS = 20
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median, least and greatest of repeated measurements."""
-
-    median: float
-    least: float
-    greatest: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of these."""
-        return cls(statistics.median(values), min(values), max(values))
 
 
 def games(batch: int, seed: int = 0) -> tuple[Sigmoid, Tensor]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 
 from scala.whole_file import write_whole
 
-__all__ = ["provenance", "write_whole"]
+__all__ = ["Spread", "provenance", "write_whole"]
 
 
 def provenance(packages: Sequence[str]) -> dict[str, Any]:
@@ -53,3 +55,17 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+changes" if changed else "")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and greatest of repeated measurements."""
+
+    median: float
+    least: float
+    greatest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of these."""
+        return cls(statistics.median(values), min(values), max(values))

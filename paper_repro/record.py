@@ -6,13 +6,10 @@ The ground floor: it imports nothing else of this package.
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convergence.record import provenance
+from convergence.record import Spread, provenance
 from scala.whole_file import write_whole
 
 __all__ = ["RESULTS", "Spread", "provenance", "read_json", "write_json", "write_whole"]
@@ -45,17 +42,3 @@ def read_json(path: Path, otherwise: str = "delete it, and the same command make
     except ValueError as error:  # of which bad UTF-8 and bad JSON are kinds
         raise ValueError(f"{path} is damaged ({error}); {otherwise}") from error
     return found
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median, least and greatest of repeated measurements."""
-
-    median: float
-    least: float
-    greatest: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Of these."""
-        return cls(statistics.median(values), min(values), max(values))

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scala.loss_share import IGNORED
+
 
 @dataclass(frozen=True)
 class Points:
@@ -198,7 +200,7 @@ def masks_of(batch: Mapping[str, Any], samples: int) -> list[Tensor]:
     found = [_of_keys(mask) for mask in named if mask.ndim and len(mask) == samples]
     labels = batch.get("labels")
     if "decoder_attention_mask" not in batch and isinstance(labels, Tensor) and labels.ndim == 2 and len(labels) == samples:
-        found.append(labels.ne(-100).flip(1).cumsum(1).flip(1) > 0)
+        found.append(labels.ne(IGNORED).flip(1).cumsum(1).flip(1) > 0)
     return found
 
 

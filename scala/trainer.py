@@ -61,7 +61,7 @@ class ScalaMixin(_Base):
       `compute_loss`. A step that went round it is an error, not a step without noise.
     - Large batches: the gradient of N accumulated micro-batches is that of one batch holding all their samples, ragged ones
       included, for a loss that is a mean over samples or labelled tokens, or is told `num_items_in_batch`. Which one it is, the
-      first micro-batch tells (`scala.loss_share`); of another mean `loss_items` says the weights.
+      first step tells (`scala.loss_share`); of another mean `loss_items` says the weights.
     - The follower is tried once in the first step, however long the delay, so that what cannot be played fails at once.
     - Its passes run on the unwrapped model, outside DDP's reducer, and take gradients of the noise only.
     - The delay counts optimizer steps of the whole training, so it survives a resume; checkpoints also hold the follower's
